@@ -1,0 +1,1 @@
+"""PURE: judges what was read; values in, values out."""

@@ -1,0 +1,1 @@
+"""EDGE: changes the host: images, hugepages, libvirt, and the journal that undoes it."""

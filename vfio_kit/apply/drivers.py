@@ -1,0 +1,48 @@
+"""Drivers of PCI functions: what is bound now, and back to what was."""
+
+import time
+from pathlib import Path
+
+from vfio_kit.errors import HostError
+
+_BUS = Path("/sys/bus/pci")
+
+
+def driver_of(address: str, bus: Path = _BUS) -> str | None:
+    """The driver bound to a function; None where there is none."""
+    link = bus / "devices" / address / "driver"
+    return link.readlink().name if link.is_symlink() else None
+
+
+def restore(address: str, driver: str | None, bus: Path = _BUS, patience: float = 10) -> str | None:
+    """Sees to it that a function has the driver that it had; returns what it has at the end.
+
+    libvirt gives a managed device back by a new probe, which also finds a driver where there was
+    none before; and udev acts on its own, so the state is watched until it is right.
+    """
+    device = bus / "devices" / address
+    if not device.is_dir():
+        return None
+    end = time.monotonic() + patience
+    asked = False
+    while (now := driver_of(address, bus)) != driver and time.monotonic() < end:
+        if driver is None:
+            _write(device / "driver" / "unbind", address)
+        elif not asked:
+            asked = True
+            if now is not None:
+                _write(device / "driver" / "unbind", address)
+            _write(device / "driver_override", driver)
+            _write(bus / "drivers_probe", address)
+            _write(device / "driver_override", "\n")
+        time.sleep(0.1)
+    return driver_of(address, bus)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except FileNotFoundError:
+        return  # the driver went away by itself: what was wanted
+    except OSError as error:
+        raise HostError(f"cannot write {text.strip()!r} to {path}: {error.strerror}") from None

@@ -1,0 +1,83 @@
+"""Hugepages: what is free is used, what is missing is added, and only that is given back."""
+
+import time
+from pathlib import Path
+
+from vfio_kit.errors import HostError
+from vfio_kit.model import Hugepages
+
+_ROOT = Path("/sys/kernel/mm/hugepages")
+_VM = Path("/proc/sys/vm")
+
+
+def pages_to_add(pages: Hugepages, root: Path = _ROOT) -> int:
+    """How many pages the pool must grow by so that `pages.count` are free and unreserved."""
+    pool = _pool(pages.size_kib, root)
+    available = _value(pool / "free_hugepages") - _value(pool / "resv_hugepages")
+    return max(0, pages.count - available)
+
+
+def grow(
+    size_kib: int, count: int, root: Path = _ROOT, vm: Path = _VM, patience: float = 20
+) -> None:
+    """Adds `count` pages; compacts memory and asks again where the kernel gives fewer.
+
+    Raises HostError, with the pool as it was, where they cannot be had within `patience` seconds.
+    """
+    pool = _pool(size_kib, root)
+    before = _value(pool / "nr_hugepages")
+    end = time.monotonic() + patience
+    while True:
+        _write(pool / "nr_hugepages", before + count)
+        got = _value(pool / "nr_hugepages") - before
+        if got >= count:
+            return
+        if time.monotonic() > end:
+            break
+        _write(vm / "drop_caches", 3)
+        _write(vm / "compact_memory", 1)
+        time.sleep(0.2)
+    _write(pool / "nr_hugepages", before)
+    size = "1G" if size_kib >= 1 << 20 else f"{size_kib >> 10}M"
+    raise HostError(
+        f"only {got} of {count} missing hugepages of {size} could be made free",
+        f"use less --memory, or --hugepages off, or reserve them at boot: kernel parameters "
+        f"hugepagesz={size} hugepages={before + count}",
+    )
+
+
+def shrink(size_kib: int, count: int, *, at_least: int, root: Path = _ROOT) -> None:
+    """Gives `count` pages back, but leaves `at_least` in the pool: those that were there before.
+
+    Pages that somebody else added meanwhile stay, and so does the pool if it never grew.
+    """
+    pool = _pool(size_kib, root)
+    now = pool_size(size_kib, root)
+    if now > at_least:
+        _write(pool / "nr_hugepages", max(at_least, now - count))
+
+
+def pool_size(size_kib: int, root: Path = _ROOT) -> int:
+    """Pages in the pool, used or not."""
+    return _value(_pool(size_kib, root) / "nr_hugepages")
+
+
+def _pool(size_kib: int, root: Path) -> Path:
+    pool = root / f"hugepages-{size_kib}kB"
+    if not pool.is_dir():
+        raise HostError(
+            f"this kernel has no hugepages of {size_kib} KiB",
+            "use --hugepages 2M or off; 1G needs a CPU with the flag pdpe1gb",
+        )
+    return pool
+
+
+def _value(path: Path) -> int:
+    return int(path.read_text())
+
+
+def _write(path: Path, value: int) -> None:
+    try:
+        path.write_text(str(value))
+    except OSError as error:
+        raise HostError(f"cannot write {value} to {path}: {error.strerror}") from None

@@ -1,0 +1,69 @@
+"""Disk images: what the base image is, the overlay on it, and the seed ISO."""
+
+import io
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pycdlib
+
+from vfio_kit.apply.command import run
+from vfio_kit.apply.files import write_file
+from vfio_kit.errors import HypervisorError
+from vfio_kit.model import RenderedFile
+
+SEED_LABEL = "cidata"
+
+
+def image_format(image: Path) -> str:
+    """The format that qemu-img finds; raises HypervisorError where it is no disk image."""
+    if not image.is_file():
+        raise HypervisorError(
+            f"no image at {image}",
+            "give a cloud image with --image, for example from "
+            "https://cloud-images.ubuntu.com/jammy/current/",
+        )
+    info = json.loads(run(["qemu-img", "info", "--output=json", "--force-share", str(image)]))
+    fmt = str(info["format"])
+    if fmt not in ("qcow2", "raw"):
+        raise HypervisorError(
+            f"{image} has the format {fmt}", "convert it: qemu-img convert -O qcow2 OLD NEW"
+        )
+    if fmt == "raw" and not _has_partition_table(image):
+        raise HypervisorError(
+            f"{image} is no disk image: neither qcow2 nor raw with a partition table",
+            "give a cloud image with --image",
+        )
+    return fmt
+
+
+def create_overlay(overlay: Path, image: Path, fmt: str, size_gib: int | None) -> None:
+    """A qcow2 overlay; the image itself is never written to. size_gib: None for the image's own."""
+    size = [] if size_gib is None else [f"{size_gib}G"]
+    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", fmt, "-b", str(image), str(overlay)]
+    run([*argv, *size])
+    overlay.chmod(0o600)
+
+
+def write_seed(path: Path, files: Iterable[RenderedFile]) -> None:
+    """An ISO 9660 with Joliet and Rock Ridge, labelled as NoCloud wants it; mode 0600."""
+    iso = pycdlib.PyCdlib()
+    iso.new(interchange_level=3, joliet=3, rock_ridge="1.09", vol_ident=SEED_LABEL)
+    for number, file in enumerate(files):
+        data = file.text.encode()
+        iso.add_fp(
+            io.BytesIO(data),
+            len(data),
+            f"/SEED{number}.;1",
+            rr_name=file.path,
+            joliet_path=f"/{file.path}",
+        )
+    image = io.BytesIO()
+    iso.write_fp(image)
+    iso.close()
+    write_file(path, image.getvalue(), 0o600)
+
+
+def _has_partition_table(image: Path) -> bool:
+    with image.open("rb") as stream:
+        return stream.read(512)[510:512] == b"\x55\xaa"

@@ -1,0 +1,207 @@
+"""What was done for a VM, written down before it is done: the way back after any crash.
+
+A VM's folder below /var/lib/vfio-kit (0700) holds
+
+    vm.json         what it is (VmRecord)
+    journal.jsonl   one line an event: a step begins, is done, is undone; fsynced
+    id_ed25519, known_hosts   how to log in
+
+Format: every line is an object with `version`, `step`, `phase` and, for `begin`, `data`.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from vfio_kit.apply.files import cannot, make_folder, remove, write_file
+from vfio_kit.errors import HostError, UsageError
+from vfio_kit.model import StepKind, UpPlan
+
+VERSION = 1
+_SCHEMA = "vfio-kit/vm/1"
+
+
+@dataclass(frozen=True, slots=True)
+class VmRecord:
+    """What the other commands must know of a VM. `address` is None until the guest has a lease."""
+
+    name: str
+    uuid: str
+    guest: str
+    user: str
+    gpus: tuple[str, ...]
+    network: str
+    mac: str
+    console_log: str
+    address: str | None = None
+
+    @classmethod
+    def of(cls, plan: UpPlan) -> Self:
+        domain = plan.domain
+        return cls(
+            name=domain.name,
+            uuid=domain.uuid,
+            guest=plan.guest,
+            user=plan.user,
+            gpus=tuple(map(str, plan.gpus)),
+            network=domain.network,
+            mac=domain.mac,
+            console_log=domain.console_log,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A step that was begun and not undone, with what its undoing needs."""
+
+    step: StepKind
+    data: dict[str, Any]
+
+
+class VmFolder:
+    """The folder of one VM."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name
+        self.identity = path / "id_ed25519"
+        self.known_hosts = path / "known_hosts"
+        self._record = path / "vm.json"
+        self._journal = path / "journal.jsonl"
+
+    def exists(self) -> bool:
+        return self._record.exists() or self._journal.exists()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One command at a time for this VM; raises HostError where another holds it."""
+        make_folder(self.path.parent)
+        lock = self.path.parent / f".{self.name}.lock"
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise cannot("open", lock, error) from None
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise HostError(
+                    f"another vfio-kit is at work on {self.name!r}", f"see: fuser -v {lock}"
+                ) from None
+            yield
+            if not self.path.exists():
+                remove(lock)
+        finally:
+            os.close(handle)
+
+    def create(self, record: VmRecord) -> None:
+        """A new VM: its record, and an empty journal in the place of an old one."""
+        make_folder(self.path)
+        remove(self._journal)
+        self.save(record)
+
+    def save(self, record: VmRecord) -> None:
+        document = {"schema": _SCHEMA, **asdict(record)}
+        write_file(self._record, json.dumps(document, indent=1).encode() + b"\n")
+
+    def record(self) -> VmRecord:
+        """Raises UsageError for an unknown VM, HostError for a record that makes no sense."""
+        try:
+            document = json.loads(self._record.read_text())
+        except FileNotFoundError:
+            raise UsageError(
+                f"no VM {self.name!r} here", "vfio-kit list shows those there are"
+            ) from None
+        except PermissionError:
+            raise HostError(f"cannot read {self._record}", "run as root: sudo vfio-kit …") from None
+        except ValueError as error:
+            raise HostError(f"{self._record} is damaged: {error}") from None
+        if not isinstance(document, dict) or document.pop("schema", None) != _SCHEMA:
+            raise HostError(f"{self._record} is not of the schema {_SCHEMA}")
+        try:
+            record = VmRecord(**document)
+        except TypeError as error:
+            raise HostError(f"{self._record} is damaged: {error}") from None
+        return replace(record, gpus=tuple(record.gpus))
+
+    def begin(self, step: StepKind, data: dict[str, Any]) -> None:
+        self._append({"step": step, "phase": "begin", "data": data})
+
+    def done(self, step: StepKind) -> None:
+        self._append({"step": step, "phase": "done"})
+
+    def undone(self, step: StepKind) -> None:
+        self._append({"step": step, "phase": "undone"})
+
+    def outstanding(self) -> list[Entry]:
+        """Steps begun and not undone, in the order of their beginning."""
+        entries: dict[StepKind, Entry] = {}
+        for line in self._lines():
+            step = StepKind(line["step"])
+            if line["phase"] == "begin":
+                entries[step] = Entry(step, line["data"])
+            elif line["phase"] == "undone":
+                entries.pop(step, None)
+        return list(entries.values())
+
+    def purge(self) -> None:
+        """Removes the folder with all that vfio-kit wrote into it."""
+        for path in (self.identity, self.known_hosts, self._record, self._journal):
+            remove(path)
+        try:
+            self.path.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise cannot("remove", self.path, error) from None
+
+    def _append(self, event: dict[str, Any]) -> None:
+        line = json.dumps({"version": VERSION, "time": round(time.time(), 3), **event}) + "\n"
+        try:
+            handle = os.open(self._journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                os.write(handle, line.encode())
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise cannot("write", self._journal, error) from None
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        try:
+            text = self._journal.read_text()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise cannot("read", self._journal, error) from None
+        *whole, torn = text.split("\n")
+        # A line without its end was cut off by a crash: its step had not begun yet.
+        del torn
+        for number, line in enumerate(whole, start=1):
+            try:
+                event = json.loads(line)
+            except ValueError as error:
+                raise HostError(f"{self._journal}:{number} is damaged: {error}") from None
+            if event.get("version") != VERSION:
+                raise HostError(
+                    f"{self._journal}:{number} has version {event.get('version')!r}",
+                    "use the vfio-kit that wrote it",
+                )
+            yield event
+
+
+def folders(state_dir: Path) -> list[VmFolder]:
+    """The VMs that are up, or half up, in this state directory."""
+    try:
+        paths = sorted(p for p in state_dir.iterdir() if p.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise cannot("read", state_dir, error) from None
+    return [folder for folder in map(VmFolder, paths) if folder.outstanding()]

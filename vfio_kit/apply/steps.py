@@ -1,0 +1,164 @@
+"""The steps of `up`: each with its preparation, its doing and its undoing.
+
+prepare  looks, changes nothing, and returns what undoing needs; that is journalled first.
+do       does it.
+undo     puts it back; works also where `do` never ran or broke off in the middle.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vfio_kit.apply import drivers, hugepages
+from vfio_kit.apply.files import remove, write_file
+from vfio_kit.apply.hypervisor import Hypervisor
+from vfio_kit.apply.images import create_overlay, write_seed
+from vfio_kit.apply.journal import VmFolder
+from vfio_kit.apply.keys import KeyPair, new_key
+from vfio_kit.errors import HostError, UsageError
+from vfio_kit.model import RenderedFile, SeedKeys, StepKind, UpPlan
+
+Data = dict[str, Any]
+
+
+@dataclass
+class Work:
+    """What the steps of one `up` share. The two renderers come from the caller."""
+
+    plan: UpPlan
+    folder: VmFolder
+    hypervisor: Hypervisor
+    image_format: str
+    domain_xml: str
+    render_seed: Callable[[SeedKeys], tuple[RenderedFile, ...]]
+    host_key: KeyPair = field(init=False)
+    client_key: KeyPair = field(init=False)
+
+
+@dataclass(frozen=True)
+class StepImplementation:
+    """A row of the table STEPS."""
+
+    prepare: Callable[[Work], Data]
+    do: Callable[[Work, Data], None]
+    undo: Callable[[Hypervisor, Data], None]
+
+
+def _new_file(path: str) -> Data:
+    if Path(path).exists():
+        raise UsageError(
+            f"{path} exists already, and vfio-kit did not make it for this VM",
+            "choose another name, or move that file away",
+        )
+    return {"files": [path]}
+
+
+def _remove_files(_hypervisor: Hypervisor, data: Data) -> None:
+    for path in data["files"]:
+        remove(Path(path))
+
+
+def _prepare_hugepages(work: Work) -> Data:
+    pages = work.plan.domain.hugepages
+    if pages is None:
+        raise ValueError("a plan without hugepages has no such step")
+    return {
+        "size_kib": pages.size_kib,
+        "count": hugepages.pages_to_add(pages),
+        "before": hugepages.pool_size(pages.size_kib),
+    }
+
+
+def _grow(_work: Work, data: Data) -> None:
+    if data["count"]:
+        hugepages.grow(data["size_kib"], data["count"])
+
+
+def _shrink(_hypervisor: Hypervisor, data: Data) -> None:
+    if data["count"]:
+        hugepages.shrink(data["size_kib"], data["count"], at_least=data["before"])
+
+
+def _make_keys(work: Work, _data: Data) -> None:
+    name = work.plan.domain.name
+    work.host_key, work.client_key = new_key(f"root@{name}"), new_key(f"vfio-kit@{name}")
+    write_file(work.folder.identity, work.client_key.private.encode())
+    # The guest's address is not known yet: known_hosts has the VM's name, which HostKeyAlias uses.
+    write_file(work.folder.known_hosts, f"{name} {work.host_key.public}\n".encode())
+
+
+def _write_seed(work: Work, _data: Data) -> None:
+    keys = SeedKeys(
+        host_private=work.host_key.private,
+        host_public=work.host_key.public,
+        authorized=(work.client_key.public, *work.plan.authorized_keys),
+    )
+    write_seed(Path(work.plan.domain.seed), work.render_seed(keys))
+
+
+def _create_overlay(work: Work, _data: Data) -> None:
+    plan = work.plan
+    create_overlay(Path(plan.domain.disk), Path(plan.image), work.image_format, plan.disk_gib)
+
+
+def _domain(work: Work) -> Data:
+    return {"domain": work.plan.domain.name, "uuid": work.plan.domain.uuid}
+
+
+def _ours(hypervisor: Hypervisor, data: Data) -> bool:
+    """Whether the domain of that name is the one that was made here."""
+    found = hypervisor.domain(data["domain"])
+    return found is not None and found.uuid == data["uuid"]
+
+
+def _undefine(hypervisor: Hypervisor, data: Data) -> None:
+    if _ours(hypervisor, data):
+        hypervisor.undefine(data["domain"])
+
+
+def _prepare_start(work: Work) -> Data:
+    before = {str(d.address): drivers.driver_of(str(d.address)) for d in work.plan.devices}
+    return {**_domain(work), "drivers": before}
+
+
+def _stop(hypervisor: Hypervisor, data: Data) -> None:
+    if _ours(hypervisor, data):
+        hypervisor.destroy(data["domain"])
+    wrong = [
+        f"{address} has {now or 'no driver'}, had {before or 'none'}"
+        for address, before in data["drivers"].items()
+        if (now := drivers.restore(address, before)) != before
+    ]
+    if wrong:
+        raise HostError(
+            "a driver did not come back: " + "; ".join(wrong), "see dmesg; then repeat the command"
+        )
+
+
+def _nothing(_work: Work) -> Data:
+    return {}
+
+
+STEPS: dict[StepKind, StepImplementation] = {
+    # The folder and its record are there before the journal can be.
+    StepKind.STATE: StepImplementation(_nothing, lambda _w, _d: None, lambda _h, _d: None),
+    StepKind.HUGEPAGES: StepImplementation(_prepare_hugepages, _grow, _shrink),
+    StepKind.KEYS: StepImplementation(
+        lambda w: {"files": [str(w.folder.identity), str(w.folder.known_hosts)]},
+        _make_keys,
+        _remove_files,
+    ),
+    StepKind.DISK: StepImplementation(
+        lambda w: _new_file(w.plan.domain.disk), _create_overlay, _remove_files
+    ),
+    StepKind.SEED: StepImplementation(
+        lambda w: _new_file(w.plan.domain.seed), _write_seed, _remove_files
+    ),
+    StepKind.DEFINE: StepImplementation(
+        _domain, lambda w, _d: w.hypervisor.define(w.domain_xml), _undefine
+    ),
+    StepKind.START: StepImplementation(
+        _prepare_start, lambda w, _d: w.hypervisor.start(w.plan.domain.name), _stop
+    ),
+}

@@ -1,0 +1,66 @@
+"""`up` as a transaction: steps in order, journalled; `take_down` undoes them in reverse."""
+
+import time
+from collections.abc import Callable
+
+from vfio_kit.apply.hypervisor import Hypervisor
+from vfio_kit.apply.journal import VmFolder, VmRecord
+from vfio_kit.apply.steps import STEPS, Work
+from vfio_kit.errors import VfioKitError
+from vfio_kit.model import Step, StepKind
+
+Progress = Callable[[str, float], None]
+"""Called with what was done and the seconds that it took."""
+
+
+def bring_up(work: Work, progress: Progress) -> None:
+    """Does every step but the waiting; on any failure the caller calls `take_down`."""
+    work.folder.create(VmRecord.of(work.plan))
+    for step in work.plan.steps:
+        if step.kind is not StepKind.WAIT:
+            _do(step, work, progress)
+
+
+def _do(step: Step, work: Work, progress: Progress) -> None:
+    begin = time.monotonic()
+    implementation = STEPS[step.kind]
+    data = implementation.prepare(work)
+    work.folder.begin(step.kind, data)
+    implementation.do(work, data)
+    work.folder.done(step.kind)
+    progress(step.what, time.monotonic() - begin)
+
+
+def take_down(folder: VmFolder, connect: Callable[[], Hypervisor], progress: Progress) -> None:
+    """Undoes what the journal says was begun, in reverse; may be repeated.
+
+    A step that cannot be undone does not keep the others from it; its error is raised at the end
+    and it stays in the journal.
+    """
+    entries = folder.outstanding()
+    if not entries:
+        return
+    first: VfioKitError | None = None
+    with connect() as hypervisor:
+        for entry in reversed(entries):
+            begin = time.monotonic()
+            try:
+                STEPS[entry.step].undo(hypervisor, entry.data)
+                folder.undone(entry.step)
+            except VfioKitError as error:
+                first = first or error
+                continue
+            progress(_UNDONE[entry.step], time.monotonic() - begin)
+    if first is not None:
+        raise first
+
+
+_UNDONE: dict[StepKind, str] = {
+    StepKind.STATE: "closed the journal",
+    StepKind.HUGEPAGES: "hugepages given back",
+    StepKind.KEYS: "keys removed",
+    StepKind.DISK: "overlay removed",
+    StepKind.SEED: "seed removed",
+    StepKind.DEFINE: "domain undefined",
+    StepKind.START: "VM stopped, devices back on their drivers",
+}

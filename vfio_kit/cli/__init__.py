@@ -1,0 +1,68 @@
+"""The command line: the only place that prints. stdout has the result, stderr the progress."""
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from vfio_kit import __version__
+from vfio_kit.errors import VfioKitError
+
+# In the order of the work; each is imported when it is called, and what it needs with it.
+_COMMANDS: dict[str, str] = {
+    "scan": "which GPUs can go to a guest, and why others cannot",
+    "plan": "what `up` will do, step by step, and what undoes it",
+    "render": "write the files: libvirt domain, QEMU script, cloud-init seed",
+    "up": "take a GPU into a running VM that answers over SSH",
+    "verify": "prove the GPU in a guest: nvidia-smi and deviceQuery",
+    "list": "the VMs that are up",
+    "down": "stop a VM and put the host back",
+}
+
+
+class _Commands(click.Group):
+    """Knows its commands by name; loads one when it is called."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"vfio_kit.cli.{name}_command"), "command")  # noqa: B009
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except VfioKitError as error:
+            click.secho(f"error: {error.message}", fg="red", err=True)
+            for line in error.hint.splitlines():
+                click.echo(f"  hint: {line}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="vfio-kit")
+def _cli() -> None:
+    """GPU passthrough, end to end: from a GPU that the host cannot drive to a VM that can.
+
+    \b
+    Exit status: 0 yes · 1 bug · 2 usage or spec · 3 checked, the answer is no ·
+    4 host cannot be examined or changed · 5 libvirt, QEMU or image ·
+    6 guest unreachable or timed out
+    """
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        _cli.main(prog_name="vfio-kit", standalone_mode=True)
+    except BrokenPipeError:
+        sys.exit(0)

@@ -1,0 +1,255 @@
+"""What several commands share: options, reading the host, and how things are printed."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vfio_kit.errors import HostError, UsageError
+from vfio_kit.model import Finding, Host, Level, PciDevice
+
+if TYPE_CHECKING:
+    from vfio_kit.model import UpPlan
+    from vfio_kit.spec import GuestSpec
+
+Command = Callable[..., Any]
+
+root_option = click.option(
+    "--root",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path("/"),
+    help="Read another machine's tree of /sys and /proc instead of this one's.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+state_dir_option = click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("/var/lib/vfio-kit"),
+    envvar="VFIO_KIT_STATE_DIR",
+    show_default=True,
+    help="Where vfio-kit keeps what it did.",
+)
+image_dir_option = click.option(
+    "--image-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("/var/lib/libvirt/images"),
+    envvar="VFIO_KIT_IMAGE_DIR",
+    show_default=True,
+    help="Where the overlay and the seed are put.",
+)
+
+# Each option of a spec: its key in the spec file, then the click option.
+_SPEC_OPTIONS: tuple[tuple[str, Any], ...] = (
+    (
+        "gpus",
+        click.option(
+            "--gpu",
+            "gpus",
+            multiple=True,
+            metavar="ADDR",
+            help="GPU to hand over, as in 01:00.0; may be repeated.",
+        ),
+    ),
+    (
+        "guest",
+        click.option(
+            "--guest", metavar="SYSTEM", help="Guest system: ubuntu-22.04 (default) or debian-12."
+        ),
+    ),
+    (
+        "image",
+        click.option(
+            "--image",
+            type=click.Path(path_type=Path),
+            help="The guest's cloud image; never written to.",
+        ),
+    ),
+    (
+        "driver",
+        click.option(
+            "--driver",
+            type=click.Choice(["470", "none"]),
+            help="NVIDIA driver that cloud-init installs.  [default: 470]",
+        ),
+    ),
+    ("cpus", click.option("--cpus", type=int, metavar="N", help="Virtual CPUs.  [default: 4]")),
+    (
+        "memory",
+        click.option("--memory", type=int, metavar="MIB", help="Guest memory.  [default: 8192]"),
+    ),
+    (
+        "hugepages",
+        click.option(
+            "--hugepages",
+            type=click.Choice(["2M", "1G", "off"]),
+            help="Page size of the guest's memory.  [default: 2M]",
+        ),
+    ),
+    (
+        "disk",
+        click.option(
+            "--disk",
+            type=int,
+            metavar="GIB",
+            help="Size of the guest's disk.  [default: the image's]",
+        ),
+    ),
+    (
+        "boot.mode",
+        click.option(
+            "--boot",
+            type=click.Choice(["direct", "bios", "uefi"]),
+            help="How the kernel is started.  [default: direct with --kernel, else bios]",
+        ),
+    ),
+    (
+        "boot.kernel",
+        click.option(
+            "--kernel", type=click.Path(path_type=Path), help="Guest kernel for a direct boot."
+        ),
+    ),
+    (
+        "boot.initrd",
+        click.option(
+            "--initrd", type=click.Path(path_type=Path), help="Guest initrd for a direct boot."
+        ),
+    ),
+    (
+        "network.name",
+        click.option("--network", metavar="NAME", help="libvirt network.  [default: default]"),
+    ),
+)
+
+_PARAMETER = {
+    "boot.mode": "boot",
+    "boot.kernel": "kernel",
+    "boot.initrd": "initrd",
+    "network.name": "network",
+}
+
+
+def spec_options(function: Command) -> Command:
+    """The options that make up a spec, and --spec FILE beneath them."""
+    for _, option in reversed(_SPEC_OPTIONS):
+        function = option(function)
+    return click.option(
+        "--spec",
+        "spec_file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Spec file (TOML); options given beside it win.",
+    )(function)
+
+
+def spec_from(spec_file: Path | None, name: str | None, values: dict[str, Any]) -> "GuestSpec":
+    """The spec of a command's parameters; takes the spec's options out of `values`."""
+    from vfio_kit.spec import load_spec
+
+    options: dict[str, Any] = {"name": name}
+    for key, _ in _SPEC_OPTIONS:
+        value = values.pop(_PARAMETER.get(key, key))
+        options[key] = _for_spec(value)
+    return load_spec(spec_file, options)
+
+
+def _for_spec(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value.absolute())
+    if isinstance(value, tuple):
+        return list(value) or None
+    return value
+
+
+def plan_from(root: Path, spec: "GuestSpec", state_dir: Path, image_dir: Path) -> "UpPlan":
+    """Reads the host and plans."""
+    from vfio_kit.plan import make_plan
+
+    host = read_named_host(root)
+    return make_plan(
+        host, spec, state_dir=str(state_dir.absolute()), image_dir=str(image_dir.absolute())
+    )
+
+
+def read_named_host(root: Path) -> Host:
+    """The host with the names of its GPUs and of what shares their groups."""
+    from vfio_kit.host.names import name_lookup
+    from vfio_kit.host.read import read_host
+
+    return read_host(root, name_lookup(root))
+
+
+def require_root(what: str) -> None:
+    """Raises HostError unless root runs this."""
+    if os.geteuid() != 0:
+        raise HostError(
+            f"{what} needs root: it changes hugepages, {Path('/var/lib')} and libvirt's domains",
+            f"sudo {' '.join(['vfio-kit', *sys.argv[1:]])}",
+        )
+
+
+def print_json(document: dict[str, Any]) -> None:
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def step(what: str, seconds: float | None = None) -> None:
+    """One line of progress on stderr."""
+    time = "" if seconds is None else f"{seconds:6.1f} s"
+    click.echo(f"{time:>8}  {what}", err=True)
+
+
+def print_findings(findings: tuple[Finding, ...], indent: str = "  ") -> None:
+    colours = {Level.BLOCK: "red", Level.WARN: "yellow", Level.INFO: None}
+    for found in findings:
+        mark = click.style(f"{found.code} {found.level.value:<5}", fg=colours[found.level])
+        click.echo(f"{indent}{mark} {found.message}")
+        if found.hint:
+            click.echo(f"{indent}            → {found.hint}")
+
+
+def finding_json(found: Finding) -> dict[str, Any]:
+    return {
+        "code": found.code,
+        "level": found.level.value,
+        "device": None if found.device is None else str(found.device),
+        "message": found.message,
+        "hint": found.hint,
+    }
+
+
+def device_json(device: PciDevice) -> dict[str, Any]:
+    return {
+        "address": str(device.address),
+        "class": device.pci_class,
+        "vendor_id": f"{device.vendor_id:04x}",
+        "device_id": f"{device.device_id:04x}",
+        "name": device.name,
+        "driver": device.driver,
+        "interfaces": list(device.interfaces),
+    }
+
+
+def existing_file(path: str, what: str) -> None:
+    """Raises UsageError where a file that the operator named is not there."""
+    if not Path(path).is_file():
+        raise UsageError(f"no {what} at {path}", "give the path of a file that is there")
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM and a lost terminal end a command as Ctrl-C does: through its clean-up."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

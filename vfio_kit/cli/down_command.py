@@ -1,0 +1,41 @@
+"""vfio-kit down"""
+
+from pathlib import Path
+
+import click
+
+from vfio_kit.cli.common import require_root, sigterm_as_interrupt, state_dir_option, step
+
+
+@click.command("down")
+@click.argument("name")
+@click.option(
+    "--purge",
+    is_flag=True,
+    help="Also remove what is kept to read afterwards: record and console log.",
+)
+@state_dir_option
+def command(name: str, purge: bool, state_dir: Path) -> None:
+    """Stop a VM and put the host back.
+
+    The domain, the guest's disk, its seed and its keys are removed, the devices go back to their
+    drivers, and the hugepages that were added are given back. May be repeated.
+    """
+    from vfio_kit.apply.files import remove
+    from vfio_kit.apply.hypervisor import Hypervisor
+    from vfio_kit.apply.journal import VmFolder
+    from vfio_kit.apply.transaction import take_down
+    from vfio_kit.model import check_name
+
+    check_name(name)
+    require_root("down")
+    folder = VmFolder(state_dir.absolute() / name)
+    with sigterm_as_interrupt(), folder.locked():
+        record = folder.record()
+        if not folder.outstanding():
+            step(f"{name} was down already")
+        take_down(folder, Hypervisor, step)
+        if purge:
+            remove(Path(record.console_log))
+            folder.purge()
+    step(f"{name} is down; the host is as it was")

@@ -1,0 +1,72 @@
+"""vfio-kit render"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vfio_kit.cli.common import (
+    image_dir_option,
+    plan_from,
+    root_option,
+    spec_from,
+    spec_options,
+    state_dir_option,
+    step,
+)
+from vfio_kit.cli.plan_command import default_name
+
+_OUTPUTS = ("libvirt", "qemu", "cloud-init")
+
+
+@click.command("render")
+@click.option("--name", help="Name of the VM.  [default: the spec's, else gpu-vm]")
+@click.option(
+    "--output", type=click.Choice(_OUTPUTS), multiple=True, required=True, help="May be repeated."
+)
+@click.option(
+    "-o",
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Where the files are put; made if missing.",
+)
+@spec_options
+@root_option
+@state_dir_option
+@image_dir_option
+def command(
+    name: str | None,
+    output: tuple[str, ...],
+    directory: Path,
+    spec_file: Path | None,
+    root: Path,
+    state_dir: Path,
+    image_dir: Path,
+    **values: Any,
+) -> None:
+    """Write the files of a VM without making it.
+
+    The seed holds a fresh SSH host key, and a fresh client key is put beside it; both are for
+    their owner alone.
+    """
+    from vfio_kit.apply.files import make_folder, write_file
+    from vfio_kit.apply.keys import new_key
+    from vfio_kit.model import SeedKeys
+    from vfio_kit.render import render
+
+    spec = spec_from(spec_file, name or default_name(spec_file), values)
+    plan = plan_from(root, spec, state_dir, image_dir)
+    host_key, client_key = new_key(f"root@{spec.name}"), new_key(f"vfio-kit@{spec.name}")
+    keys = SeedKeys(host_key.private, host_key.public, (client_key.public, *plan.authorized_keys))
+    files = [file for one in output for file in render(one, plan, keys)]
+    if not directory.exists():
+        make_folder(directory)
+    for file in files:
+        write_file(directory / file.path, file.text.encode(), file.mode)
+        step(f"wrote {directory / file.path}")
+    if "cloud-init" in output:
+        write_file(directory / "id_ed25519", client_key.private.encode())
+        known = f"{spec.name} {host_key.public}\n"
+        write_file(directory / "known_hosts", known.encode())
+        step(f"wrote {directory / 'id_ed25519'} and {directory / 'known_hosts'}")

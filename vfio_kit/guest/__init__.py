@@ -1,0 +1,1 @@
+"""EDGE: talks to a guest over SSH."""

@@ -1,0 +1,1 @@
+"""EDGE: reads the machine: sysfs, procfs, firmware tables and udev names."""

@@ -1,0 +1,72 @@
+"""What installs a driver branch and its CUDA in a guest system: one row per (guest, driver).
+
+Sources: packages.ubuntu.com (jammy), packages.debian.org (bookworm non-free), NVIDIA's CUDA
+repository for Ubuntu 20.04 (there is none of CUDA 11.4 for 22.04).
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class AptRepository:
+    """A repository outside the distribution; its key counts by its fingerprint."""
+
+    name: str
+    uri: str
+    key_uri: str
+    key_fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioning:
+    """Packages by their exact names: the names carry the branch, a metapackage would move it."""
+
+    driver_version: str
+    """What `modinfo -F version nvidia` must begin with, or the provisioning fails."""
+    driver_packages: tuple[str, ...]
+    headers: str
+    """The headers that DKMS builds against; $(uname -r) is the running kernel."""
+    cuda_packages: tuple[str, ...]
+    cuda_include: str
+    cuda_lib: str
+    never: tuple[str, ...]
+    """Packages that would replace the driver: pinned to never."""
+    hold: tuple[str, ...]
+    components: tuple[str, ...] = ()
+    """Components of the distribution's archive that must be switched on."""
+    cuda_repository: AptRepository | None = None
+
+
+_NEVER = ("cuda", "cuda-11-4", "cuda-runtime-11-4", "cuda-drivers", "cuda-drivers-*")
+
+PROVISIONING: dict[tuple[str, str], Provisioning] = {
+    ("ubuntu-22.04", "470"): Provisioning(
+        driver_version="470.",
+        # -server and the others conflict; nvidia-headless does not bring nvidia-smi.
+        driver_packages=("nvidia-headless-470-server", "nvidia-utils-470-server"),
+        headers="linux-headers-$(uname -r)",
+        cuda_packages=("cuda-cudart-11-4", "cuda-cudart-dev-11-4", "cuda-nvcc-11-4"),
+        cuda_include="/usr/local/cuda-11.4/include",
+        cuda_lib="/usr/local/cuda-11.4/lib64",
+        never=_NEVER,
+        hold=("nvidia-headless-470-server", "nvidia-utils-470-server", "nvidia-dkms-470-server"),
+        cuda_repository=AptRepository(
+            "cuda-ubuntu2004",
+            "https://developer.download.nvidia.com/compute/cuda/repos/ubuntu2004/x86_64/",
+            "https://developer.download.nvidia.com/compute/cuda/repos/ubuntu2004/x86_64/3bf863cc.pub",
+            "EB693B3035CD5710E231E123A4B469963BF863CC",
+        ),
+    ),
+    ("debian-12", "470"): Provisioning(
+        driver_version="470.",
+        driver_packages=("nvidia-tesla-470-driver", "nvidia-tesla-470-smi"),
+        headers="linux-headers-$(uname -r)",
+        # Debian has CUDA 11.8; 11.x runs on 470 by minor-version compatibility (>= 450.80.02).
+        cuda_packages=("nvidia-cuda-dev",),
+        cuda_include="/usr/include",
+        cuda_lib="/usr/lib/x86_64-linux-gnu",
+        never=_NEVER,
+        hold=("nvidia-tesla-470-driver", "nvidia-tesla-470-kernel-dkms"),
+        components=("contrib", "non-free", "non-free-firmware"),
+    ),
+}

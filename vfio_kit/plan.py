@@ -1,0 +1,206 @@
+"""PURE: host and spec become a plan: the domain in every detail, the steps, their undo."""
+
+import hashlib
+import uuid
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from vfio_kit.analysis.isolation import describe, judge_gpu
+from vfio_kit.errors import Refused, UsageError
+from vfio_kit.knowledge.findings import SHARED_GROUP
+from vfio_kit.knowledge.guests import DIRECT_BOOT_CMDLINE, GUESTS
+from vfio_kit.model import (
+    Boot,
+    BootMode,
+    DeviceIdentity,
+    DomainPlan,
+    GpuReport,
+    Host,
+    HostDevice,
+    Hugepages,
+    Level,
+    PciAddress,
+    PciDevice,
+    Step,
+    StepKind,
+    UpPlan,
+)
+from vfio_kit.spec import GuestSpec
+
+STATE_DIR = "/var/lib/vfio-kit"
+IMAGE_DIR = "/var/lib/libvirt/images"
+LOG_DIR = "/var/log/libvirt/qemu"
+
+_PAGE_KIB = {"2M": 2048, "1G": 1024 * 1024}
+_UUID_NAMESPACE = uuid.UUID("5f1d2a52-6f0f-5c0e-9a43-1f5d9d1e8d11")
+_MOST_PREALLOC_THREADS = 16
+
+
+def make_plan(
+    host: Host, spec: GuestSpec, *, state_dir: str = STATE_DIR, image_dir: str = IMAGE_DIR
+) -> UpPlan:
+    """Decides everything that `up` will do.
+
+    Raises UsageError for an address that is no GPU of this host, Refused for a GPU that cannot go.
+    """
+    reports = tuple(_report(host, address) for address in spec.addresses)
+    _refuse(reports)
+    functions = tuple(_distinct(report.functions for report in reports))
+    domain = _domain(spec, functions, image_dir)
+    state = str(PurePosixPath(state_dir) / spec.name)
+    findings = {finding: None for report in reports for finding in report.findings}
+    return UpPlan(
+        domain=domain,
+        guest=spec.guest,
+        user=spec.ssh.user or GUESTS[spec.guest].user,
+        driver=spec.driver,
+        image=spec.image or "",
+        disk_gib=spec.disk,
+        state_dir=state,
+        gpus=spec.addresses,
+        devices=tuple(DeviceIdentity(f.address, f.ids, f.driver, f.name) for f in functions),
+        authorized_keys=tuple(spec.ssh.authorized_keys),
+        steps=_steps(spec, domain, functions, state),
+        findings=tuple(findings),
+    )
+
+
+def _report(host: Host, address: PciAddress) -> GpuReport:
+    device = host.device(address)
+    gpus = ", ".join(f"{gpu.address} {gpu.name or gpu.ids}" for gpu in host.gpus()) or "none"
+    if device is None:
+        raise UsageError(f"no PCI device {address} on this host", f"GPUs here: {gpus}")
+    if not device.is_gpu:
+        raise UsageError(
+            f"not a GPU: {describe(device)}",
+            f"give the address of a display controller (class 03xx); GPUs here: {gpus}",
+        )
+    return judge_gpu(host, device)
+
+
+def _refuse(reports: tuple[GpuReport, ...]) -> None:
+    # One spec may ask for all GPUs of a group; another GPU that comes along is not foreign.
+    wanted = {function.address for report in reports for function in report.functions}
+    blocking = [
+        (report.gpu, finding)
+        for report in reports
+        for finding in report.findings
+        if finding.level is Level.BLOCK
+        and not (finding.code == SHARED_GROUP.code and finding.device in wanted)
+    ]
+    if not blocking:
+        return
+    names = ", ".join(
+        dict.fromkeys(f"{gpu.address} ({gpu.name or gpu.ids})" for gpu, _ in blocking)
+    )
+    reasons = "; ".join(dict.fromkeys(finding.message for _, finding in blocking))
+    hints = "\n".join(dict.fromkeys(finding.hint for _, finding in blocking if finding.hint))
+    raise Refused(f"{names} cannot go to a guest: {reasons}", hints)
+
+
+def _distinct(functions: Iterable[tuple[PciDevice, ...]]) -> list[PciDevice]:
+    """All functions that go, by address, each once: two GPUs of a spec may share a slot."""
+    by_address = {f.address: f for several in functions for f in several}
+    return [by_address[address] for address in sorted(by_address)]
+
+
+def _domain(spec: GuestSpec, functions: tuple[PciDevice, ...], image_dir: str) -> DomainPlan:
+    name = spec.name
+    devices = place(tuple(f.address for f in functions))
+    page_kib = _PAGE_KIB.get(spec.hugepages)
+    return DomainPlan(
+        name=name,
+        uuid=str(uuid.uuid5(_UUID_NAMESPACE, name)),
+        memory_mib=spec.memory,
+        cpus=spec.cpus,
+        hugepages=None
+        if page_kib is None
+        else Hugepages(
+            page_kib, spec.memory * 1024 // page_kib, min(spec.cpus, _MOST_PREALLOC_THREADS)
+        ),
+        boot=_boot(spec),
+        disk=str(PurePosixPath(image_dir) / f"{name}.qcow2"),
+        seed=str(PurePosixPath(image_dir) / f"{name}-seed.iso"),
+        console_log=str(PurePosixPath(LOG_DIR) / f"{name}-console.log"),
+        network=spec.network.name,
+        mac=_mac(name),
+        root_ports=tuple(sorted({device.guest_bus for device in devices})),
+        host_devices=devices,
+    )
+
+
+def place(addresses: tuple[PciAddress, ...]) -> tuple[HostDevice, ...]:
+    """Gives host functions their places in the guest.
+
+    The functions of one host slot share one guest slot behind one root port, and keep their
+    numbers; a guest looks at function 0 first, so where the host's slot has none, they move up.
+    """
+    placed: list[HostDevice] = []
+    slots = sorted({address.slot for address in addresses})
+    for bus, slot in enumerate(slots, start=1):
+        members = sorted(a for a in addresses if a.slot == slot)
+        numbers = [a.function for a in members]
+        if 0 not in numbers:
+            numbers = list(range(len(members)))
+        placed += [
+            HostDevice(address, bus, number, multifunction=number == 0 and len(members) > 1)
+            for address, number in zip(members, numbers, strict=True)
+        ]
+    return tuple(placed)
+
+
+def _boot(spec: GuestSpec) -> Boot:
+    mode = spec.boot.effective_mode
+    if mode is not BootMode.DIRECT:
+        return Boot(mode)
+    cmdline = f"root={GUESTS[spec.guest].root} {DIRECT_BOOT_CMDLINE}"
+    return Boot(mode, spec.boot.kernel or "", spec.boot.initrd or "", cmdline)
+
+
+def _mac(name: str) -> str:
+    """A stable address in QEMU's range 52:54:00, from the VM's name."""
+    tail = hashlib.sha256(name.encode()).digest()[:3]
+    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in tail)
+
+
+def _steps(
+    spec: GuestSpec, domain: DomainPlan, functions: tuple[PciDevice, ...], state: str
+) -> tuple[Step, ...]:
+    moves = ", ".join(f"{f.address} from {f.driver or 'no driver'}" for f in functions)
+    back = ", ".join(f"{f.address} to {f.driver or 'no driver'}" for f in functions)
+    pages = domain.hugepages
+    steps = [Step(StepKind.STATE, f"record the VM in {state}", "remove the record")]
+    if pages:
+        size = "2 MiB" if pages.size_kib == 2048 else "1 GiB"
+        steps.append(
+            Step(
+                StepKind.HUGEPAGES,
+                f"make {pages.count} hugepages of {size} free ({spec.memory} MiB)",
+                "give back the pages that were added",
+            )
+        )
+    steps += [
+        Step(
+            StepKind.KEYS,
+            "generate the guest's SSH host key and a client key",
+            "remove the keys",
+        ),
+        Step(
+            StepKind.DISK,
+            f"create the overlay {domain.disk} on {spec.image or 'IMAGE'}",
+            "remove the overlay",
+        ),
+        Step(StepKind.SEED, f"write the cloud-init seed {domain.seed}", "remove the seed"),
+        Step(StepKind.DEFINE, f"define the libvirt domain {domain.name}", "undefine the domain"),
+        Step(
+            StepKind.START,
+            f"start it; libvirt binds to vfio-pci: {moves}",
+            f"stop it; libvirt gives back: {back}",
+        ),
+        Step(
+            StepKind.WAIT,
+            "wait for SSH with the host key made above, and for cloud-init",
+            "",
+        ),
+    ]
+    return tuple(steps)

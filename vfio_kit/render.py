@@ -1,0 +1,266 @@
+"""PURE: a plan becomes files. One table of outputs; decisions are made here, templates only print.
+
+Escaping: XML is autoescaped, YAML scalars go through `tojson` (JSON is YAML), shell words through
+shlex, and QEMU's options are JSON wherever QEMU takes it, so that no comma needs doubling.
+"""
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from vfio_kit.assets import asset_dir
+from vfio_kit.knowledge.provisioning import PROVISIONING
+from vfio_kit.model import BootMode, DomainPlan, HostDevice, RenderedFile, SeedKeys, UpPlan
+
+# Slots on the guest's root bus. 0 is the host bridge, 1f the chipset's; root ports come last.
+NET_SLOT = 0x03
+DISK_SLOT = 0x04
+SEED_SLOT = 0x05
+FIRST_PORT_SLOT = 0x08
+
+OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
+OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A row of the table of outputs."""
+
+    name: str
+    what: str
+    render: Callable[[UpPlan, SeedKeys], tuple[RenderedFile, ...]]
+
+
+def render(name: str, plan: UpPlan, keys: SeedKeys) -> tuple[RenderedFile, ...]:
+    """The files of one output of the table; raises KeyError for a name that it does not have."""
+    return OUTPUTS[name].render(plan, keys)
+
+
+def _libvirt(plan: UpPlan, _keys: SeedKeys) -> tuple[RenderedFile, ...]:
+    domain = plan.domain
+    text = (
+        _environment("templates")
+        .get_template("libvirt/domain.xml.j2")
+        .render(
+            domain=domain,
+            ports=[(bus, port_slot(bus)) for bus in domain.root_ports],
+            net_slot=NET_SLOT,
+            disk_slot=DISK_SLOT,
+            seed_slot=SEED_SLOT,
+        )
+    )
+    return (RenderedFile("domain.xml", text),)
+
+
+def _qemu(plan: UpPlan, _keys: SeedKeys) -> tuple[RenderedFile, ...]:
+    domain = plan.domain
+    text = (
+        _environment("templates")
+        .get_template("qemu/run.sh.j2")
+        .render(
+            plan=plan,
+            domain=domain,
+            uefi=domain.boot.mode is BootMode.UEFI,
+            ovmf_vars=OVMF_VARS,
+            arguments=qemu_arguments(domain),
+        )
+    )
+    return (RenderedFile("run.sh", text, 0o755),)
+
+
+def _cloud_init(plan: UpPlan, keys: SeedKeys) -> tuple[RenderedFile, ...]:
+    """user-data holds the guest's private host key, so all files are for their owner alone."""
+    environment = _environment("cloud-init")
+    values = {
+        "plan": plan,
+        "domain": plan.domain,
+        "keys": keys,
+        "provisioning": PROVISIONING.get((plan.guest, plan.driver)),
+    }
+    return tuple(
+        RenderedFile(name, environment.get_template(f"{folder}/{name}.j2").render(values), 0o600)
+        for folder, name in (
+            (plan.guest, "user-data"),
+            ("common", "meta-data"),
+            ("common", "network-config"),
+        )
+    )
+
+
+OUTPUTS: dict[str, Output] = {
+    output.name: output
+    for output in (
+        Output("libvirt", "a libvirt domain, for virsh define", _libvirt),
+        Output("qemu", "a shell script that runs QEMU", _qemu),
+        Output("cloud-init", "the seed: user-data, meta-data, network-config", _cloud_init),
+    )
+}
+
+
+def port_slot(bus: int) -> int:
+    """The slot of the root port that opens guest bus `bus`."""
+    return FIRST_PORT_SLOT + bus - 1
+
+
+def qemu_arguments(domain: DomainPlan) -> list[list[str]]:
+    """QEMU's command line behind the program, an option and its value a row.
+
+    The devices, their ids and addresses are those that libvirt gives to our XML.
+    """
+    rows = [
+        ["-name", f"guest={domain.name}"],
+        ["-uuid", domain.uuid],
+        ["-machine", "q35,accel=kvm,usb=off,dump-guest-core=off,memory-backend=pc.ram"],
+        ["-cpu", "host"],
+        ["-smp", f"{domain.cpus},sockets=1,cores={domain.cpus},threads=1"],
+        ["-m", f"size={domain.memory_mib}M"],
+        ["-object", _json(_memory_backend(domain))],
+        ["-nodefaults"],
+        ["-no-user-config"],
+        ["-display", "none"],
+        ["-serial", "mon:stdio"],
+        *_boot_rows(domain),
+    ]
+    rows += [["-device", _json(_root_port(bus))] for bus in domain.root_ports]
+    rows += _disk_rows(domain)
+    rows += [
+        ["-netdev", "user,id=hostnet0,hostfwd=tcp:127.0.0.1:${SSH_PORT}-:22"],
+        [
+            "-device",
+            _json(
+                {
+                    "driver": "virtio-net-pci",
+                    "netdev": "hostnet0",
+                    "id": "net0",
+                    "mac": domain.mac,
+                    "bus": "pcie.0",
+                    "addr": hex(NET_SLOT),
+                    "rombar": 0,
+                }
+            ),
+        ],
+    ]
+    rows += [["-device", _json(_vfio(n, d))] for n, d in enumerate(domain.host_devices)]
+    return rows
+
+
+def _memory_backend(domain: DomainPlan) -> dict[str, Any]:
+    size = domain.memory_mib << 20
+    pages = domain.hugepages
+    if pages is None:
+        return {"qom-type": "memory-backend-ram", "id": "pc.ram", "size": size}
+    return {
+        "qom-type": "memory-backend-memfd",
+        "id": "pc.ram",
+        "hugetlb": True,
+        "hugetlbsize": pages.size_kib << 10,
+        "share": True,
+        "prealloc": True,
+        "prealloc-threads": pages.threads,
+        "size": size,
+    }
+
+
+def _boot_rows(domain: DomainPlan) -> list[list[str]]:
+    boot = domain.boot
+    if boot.mode is BootMode.DIRECT:
+        return [["-kernel", boot.kernel], ["-initrd", boot.initrd], ["-append", boot.cmdline]]
+    if boot.mode is BootMode.UEFI:
+        return [
+            ["-drive", f"if=pflash,format=raw,readonly=on,file={OVMF_CODE}"],
+            ["-drive", "if=pflash,format=raw,file=${VARS}"],
+        ]
+    return []
+
+
+def _root_port(bus: int) -> dict[str, Any]:
+    slot = port_slot(bus)
+    return {
+        "driver": "pcie-root-port",
+        "port": slot,
+        "chassis": bus,
+        "id": f"pci.{bus}",
+        "bus": "pcie.0",
+        "addr": hex(slot),
+    }
+
+
+def _disk_rows(domain: DomainPlan) -> list[list[str]]:
+    rows: list[list[str]] = []
+    disks = (("disk", domain.disk, "qcow2", DISK_SLOT), ("seed", domain.seed, "raw", SEED_SLOT))
+    for number, (node, path, fmt, slot) in enumerate(disks):
+        read_only = node == "seed"
+        blockdev = {
+            "driver": fmt,
+            "node-name": node,
+            "read-only": read_only,
+            "discard": "unmap",
+            "file": {"driver": "file", "filename": path, "discard": "unmap"},
+        }
+        device: dict[str, Any] = {
+            "driver": "virtio-blk-pci",
+            "bus": "pcie.0",
+            "addr": hex(slot),
+            "drive": node,
+            "id": f"virtio-disk{number}",
+        }
+        if node == "disk" and domain.boot.mode is not BootMode.DIRECT:
+            device["bootindex"] = 1
+        rows += [["-blockdev", _json(blockdev)], ["-device", _json(device)]]
+    return rows
+
+
+def _vfio(number: int, device: HostDevice) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "driver": "vfio-pci",
+        "host": str(device.source),
+        "id": f"hostdev{number}",
+        "bus": f"pci.{device.guest_bus}",
+        "addr": f"0x0.{device.guest_function:#x}" if device.guest_function else "0x0",
+        # The option ROM serves a display at boot; a headless guest computes without it.
+        "rombar": 0,
+    }
+    if device.multifunction:
+        values["multifunction"] = True
+    return values
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def shell_words(row: Sequence[str]) -> str:
+    """An option and its value as shell words; `${NAME}` of our own script stays a variable."""
+    return " ".join(
+        f'"{word}"' if "${" in word and _only_ours(word) else shlex.quote(word) for word in row
+    )
+
+
+def _only_ours(word: str) -> bool:
+    """Whether a word is one of the constant rows above that refer to a variable of the script."""
+    return word in (
+        "user,id=hostnet0,hostfwd=tcp:127.0.0.1:${SSH_PORT}-:22",
+        "if=pflash,format=raw,file=${VARS}",
+    )
+
+
+@cache
+def _environment(folder: str) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(asset_dir(folder)),
+        undefined=StrictUndefined,
+        autoescape=lambda name: bool(name and name.endswith(".xml.j2")),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["shell_words"] = shell_words
+    environment.filters["sh"] = shlex.quote
+    # Not Jinja's own `tojson`: that one writes < > & ' as \\uXXXX for HTML.
+    environment.filters["tojson"] = json.dumps
+    return environment
