@@ -1,0 +1,1 @@
+"""A passthrough host without hardware: real kernels, real libvirt, emulated cards."""

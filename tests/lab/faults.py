@@ -1,0 +1,48 @@
+"""Tells a fault of the emulator from a failure of what was tested."""
+
+from dataclasses import dataclass
+
+_QEMU_SIGNS = ("assertion failed", "Bail out", "qemu: fatal", "Aborted", "Segmentation fault")
+_KERNEL_SIGNS = (
+    "Kernel panic",
+    "BUG: kernel",
+    "BUG: unable to handle",
+    "Oops:",
+    "self-detected stall",
+    "detected stalls on CPUs",
+    "soft lockup",
+    "hard LOCKUP",
+)
+_BOOT_SIGN = "] Linux version "
+_MOST_SIGNS = 3
+
+
+class LabFault(Exception):
+    """The lab itself failed: its emulator, or the emulated host's kernel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What there is to judge by: both logs, how often the host should have booted, and QEMU."""
+
+    qemu_output: str
+    serial: str
+    expected_boots: int
+    running: bool
+
+
+def signs_of_fault(evidence: Evidence) -> tuple[str, ...]:
+    """Return the lines (at most three) that lay the blame on the emulator; none: it is sound."""
+    signs = [*_matching(evidence.qemu_output, _QEMU_SIGNS)]
+    signs += _matching(evidence.serial, _KERNEL_SIGNS)
+    boots = evidence.serial.count(_BOOT_SIGN)
+    if boots > evidence.expected_boots:
+        signs.append(f"the host booted {boots} times, expected were {evidence.expected_boots}")
+    if not evidence.running and not signs:
+        signs.append("QEMU is not running")
+    return tuple(signs[:_MOST_SIGNS])
+
+
+def _matching(text: str, words: tuple[str, ...]) -> list[str]:
+    lines = text.splitlines()
+    return [line.strip()[:200] for line in lines if any(word in line for word in words)]

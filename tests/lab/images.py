@@ -1,0 +1,196 @@
+"""Builds the two images: the guest ("L2"), and the host ("L1") that has the guest's disk.
+
+A step is done again only where its recipe changed: the code that makes images, the files it
+copies, and what it builds upon.  Needs root, Debian's mirror and `HOST_PACKAGES`.
+"""
+
+import fcntl
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .disk import make_data_disk, make_disk, run
+from .paths import cache_dir, key_file
+
+HOST_PACKAGES = (
+    "mmdebstrap",
+    "qemu-system-x86",
+    "qemu-utils",
+    "gdisk",
+    "dosfstools",
+    "mtools",
+    "e2fsprogs",
+    "openssh-client",
+)
+RECIPES = Path(__file__).parent / "recipes"
+_CODE = (Path(__file__), Path(__file__).with_name("disk.py"))
+_UNWANTED_FILES = tuple(f"/usr/share/{name}/*" for name in ("doc", "man", "locale", "info"))
+GUEST_FILES = ("guest.qcow2", "guest-vmlinuz", "guest-initrd")
+STORE = "store.raw"  # the disk that the host mounts at /var/lib/libvirt/images
+HOST_FILES = ("host.raw", "host-vmlinuz", "host-initrd")
+_STORE_MIB = 12288
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """An image.  What is in it says `recipes/<name>.*`, and files are in `recipes/<name>/`."""
+
+    name: str
+    suite: str
+    label: str
+    mib: int
+
+    def lines(self, kind: str) -> tuple[str, ...]:
+        """Return the words of `recipes/<name>.<kind>`, where `#` begins a comment."""
+        text = (RECIPES / f"{self.name}.{kind}").read_text()
+        return tuple(word for line in text.splitlines() for word in line.split("#")[0].split())
+
+    def files(self) -> Iterator[Path]:
+        """Yield every file that the recipe consists of, in a fixed order."""
+        yield from sorted(RECIPES.glob(f"{self.name}.*"))
+        yield from sorted(p for p in (RECIPES / self.name).rglob("*") if p.is_file())
+
+
+GUEST = Recipe("guest", "trixie", "cloudimg-rootfs", 2252)
+HOST = Recipe("host", "trixie", "gpuhost-root", 14336)
+
+
+def recipe_hash(recipe: Recipe, depends: Iterable[str] = ()) -> str:
+    """Return a digest of all that decides what the image holds."""
+    digest = hashlib.sha256(repr((recipe, tuple(depends))).encode())
+    for path in (*_CODE, *recipe.files()):
+        mode = path.stat().st_mode & 0o111
+        digest.update(f"{path.name}\0{mode}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build(say: Callable[[str], None]) -> None:
+    """Build what is missing or out of date; `say` gets one line for each step."""
+    cache = cache_dir()
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache / "build.lock"):
+        if not key_file().exists():
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f", key_file()])
+        public = key_file().with_suffix(".pub").read_text()
+        with ThreadPoolExecutor() as pool:  # much of a build is waiting for the mirror
+            steps = (
+                pool.submit(_step, GUEST, (), (*GUEST_FILES, STORE), _build_guest, say),
+                pool.submit(_step, HOST, (public,), HOST_FILES, _build_host, say),
+            )
+        for step in steps:
+            step.result()
+
+
+def _step(
+    recipe: Recipe,
+    depends: tuple[str, ...],
+    outputs: tuple[str, ...],
+    action: Callable[[Path], None],
+    say: Callable[[str], None],
+) -> None:
+    wanted = recipe_hash(recipe, depends)
+    stamp = cache_dir() / f"{recipe.name}.stamp"
+    complete = all((cache_dir() / name).exists() for name in outputs)
+    if complete and stamp.exists() and stamp.read_text() == wanted:
+        return
+    say(f"{recipe.name} image: building")
+    started = time.monotonic()
+    stamp.unlink(missing_ok=True)
+    root = cache_dir() / f"{recipe.name}.root"
+    _remove_tree(root)
+    _bootstrap(recipe, root)
+    _finish(recipe, root)
+    action(root)
+    _remove_tree(root)
+    stamp.write_text(wanted)
+    say(f"{recipe.name} image: built in {time.monotonic() - started:.0f} s")
+
+
+def _bootstrap(recipe: Recipe, root: Path) -> None:
+    mirror = _mirror()
+    early = RECIPES / f"{recipe.name}.early"
+    argv: list[str | Path] = ["mmdebstrap", "--mode=root", "--quiet", "--variant=apt"]
+    argv += ["--aptopt=APT::Install-Recommends false", "--aptopt=Acquire::Languages none"]
+    argv += ["--aptopt=Acquire::Check-Valid-Until false"]
+    argv += [f"--dpkgopt=path-exclude={pattern}" for pattern in _UNWANTED_FILES]
+    argv += ["--dpkgopt=path-include=/usr/share/locale/locale.alias"]
+    # initramfs-tools' settings must be there before the kernel's package makes the initrd
+    argv += [f"--essential-hook=sh '{early}' \"$1\""]
+    argv += [f"--include={','.join(recipe.lines('packages'))}"]
+    run([*argv, recipe.suite, root, f"deb {mirror} {recipe.suite} main"])
+
+
+def _finish(recipe: Recipe, root: Path) -> None:
+    """Copy the recipe's files, mask its units, and let its script have the last word."""
+    shutil.copytree(RECIPES / recipe.name, root, dirs_exist_ok=True, symlinks=True)
+    units = root / "etc/systemd/system"
+    for unit in recipe.lines("masked"):
+        (units / unit).unlink(missing_ok=True)
+        (units / unit).symlink_to("/dev/null")
+    run(["sh", "-eu", RECIPES / f"{recipe.name}.late", root])
+
+
+def _build_guest(root: Path) -> None:
+    cache = cache_dir()
+    shutil.copyfile(root / "vmlinuz", cache / "guest-vmlinuz")
+    shutil.copyfile(root / "initrd.img", cache / "guest-initrd")
+    raw = cache / "guest.raw"
+    make_disk(root, raw, mib=GUEST.mib, label=GUEST.label)
+    run(["qemu-img", "convert", "-O", "qcow2", raw, cache / "guest.qcow2"])
+    raw.unlink()
+    _build_store()
+
+
+def _build_store() -> None:
+    """Make the disk with the guest's files, so that a new guest needs no new host."""
+    cache = cache_dir()
+    with tempfile.TemporaryDirectory(dir=cache) as name:
+        folder = Path(name)
+        folder.chmod(0o711)  # as libvirt's package has it
+        for file in GUEST_FILES:
+            (folder / file).hardlink_to(cache / file)
+        make_data_disk(folder, cache / STORE, mib=_STORE_MIB, label="lab-store")
+
+
+def _build_host(root: Path) -> None:
+    cache = cache_dir()
+    public = key_file().with_suffix(".pub")
+    for home in (root / "root", root / "home/tester"):
+        folder = home / ".ssh"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        shutil.copyfile(public, folder / "authorized_keys")
+    run(["chroot", root, "chown", "-R", "tester:tester", "/home/tester"])
+    shutil.copyfile(root / "vmlinuz", cache / "host-vmlinuz")
+    shutil.copyfile(root / "initrd.img", cache / "host-initrd")
+    make_disk(root, cache / "host.raw", mib=HOST.mib, label=HOST.label)
+
+
+def _mirror() -> str:
+    """Return the Debian mirror that this machine itself uses."""
+    query = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Label: Debian"]
+    done = subprocess.run(query, text=True, stdout=subprocess.PIPE)
+    return (done.stdout.split() or ["http://deb.debian.org/debian"])[0]
+
+
+def _remove_tree(root: Path) -> None:
+    run(["rm", "-rf", "--one-file-system", root])
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        yield
+
+
+def say_to_stderr(line: str) -> None:
+    """Print a line with the time of day on stderr."""
+    print(f"{time.strftime('%T')} lab: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,239 @@
+"""Starts, restarts and stops the one emulated host, and judges its health."""
+
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from . import process, qmp, ssh
+from .disk import run
+from .faults import Evidence, LabFault, signs_of_fault
+from .paths import cache_dir, run_dir
+from .topologies import TOPOLOGIES, Topology
+
+MEMORY_MIB = 8192
+SSH_LIMIT = 300.0
+SETTLE_LIMIT = 180.0
+_SERIAL_LIMIT = 1 << 24
+_READY = "lab: sshd listens"
+_CPU = "EPYC,+svm,-x2apic"
+
+Say = Callable[[str], None]
+
+
+class LabError(Exception):
+    """The lab was used in a way that it cannot follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is remembered of the host that runs: kept in `run/state.json`."""
+
+    topology: str
+    port: int
+    boots: int = 1
+    from_disk: bool = False
+
+    def save(self) -> None:
+        """Write the state where the next command finds it."""
+        _state_file().write_text(json.dumps(asdict(self)) + "\n")
+
+
+def _state_file() -> Path:
+    return run_dir() / "state.json"
+
+
+def _pid_file() -> Path:
+    return run_dir() / "qemu.pid"
+
+
+def _serial() -> str:
+    try:
+        return (run_dir() / "serial.log").read_bytes()[-_SERIAL_LIMIT:].decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def state() -> State:
+    """Return the state of the host that was started last; LabError where there is none."""
+    try:
+        return State(**json.loads(_state_file().read_text()))
+    except FileNotFoundError:
+        raise LabError("no host was started: python -m tests.lab up TOPOLOGY") from None
+
+
+def running() -> bool:
+    """Tell whether QEMU runs."""
+    return process.running(_pid_file()) is not None
+
+
+def signs() -> tuple[str, ...]:
+    """Return why the emulator is at fault; nothing where it is sound."""
+    try:
+        output = (run_dir() / "qemu.log").read_text(errors="replace")
+    except FileNotFoundError:
+        output = ""
+    return signs_of_fault(Evidence(output, _serial(), state().boots, running()))
+
+
+def check_health() -> None:
+    """Raise LabFault where the emulator, and not what ran in it, is at fault."""
+    if found := signs():
+        raise LabFault("; ".join(found))
+
+
+def start(name: str, say: Say, *, from_disk: bool = False) -> None:
+    """Start the host of a topology on a fresh disk, and return once SSH answers.
+
+    `from_disk` lets it boot by its own GRUB, and so with kernel parameters that were changed.
+    """
+    if running():
+        raise LabError(f"{state().topology} already runs: python -m tests.lab down")
+    topology = TOPOLOGIES[name]
+    _clean_run_dir()
+    for disk in ("host", "store"):
+        create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw"]
+        overlay = run_dir() / f"{disk}.qcow2"
+        run([*create, "-b", cache_dir() / f"{disk}.raw", overlay])
+    now = State(topology=name, port=_free_port(), from_disk=from_disk)
+    now.save()
+    started = time.monotonic()
+    _launch(topology, now)
+    _wait_until_usable(started, say)
+
+
+def _launch(topology: Topology, now: State) -> None:
+    """Start the cards' server and QEMU, joined by a socketpair for each function."""
+    pairs = [(card, *socket.socketpair()) for card in topology.cards]
+    functions = [
+        f"{card.name},{card.function.model},{'on' if card.multifunction else 'off'},{ours.fileno()}"
+        for card, ours, _ in pairs
+    ]
+    process.start(
+        process.module_argv("card_server", str(run_dir()), *functions),
+        run_dir() / "cards.pid",
+        run_dir() / "cards.log",
+        fds=[ours.fileno() for _, ours, _ in pairs],
+    )
+    cards = [word for card, _, qemu in pairs for word in ("-device", card.device(qemu.fileno()))]
+    process.start(
+        _qemu_argv(topology, now, cards),
+        _pid_file(),
+        run_dir() / "qemu.log",
+        fds=[qemu.fileno() for _, _, qemu in pairs],
+    )
+    for _, ours, qemu in pairs:
+        ours.close()
+        qemu.close()
+
+
+def _qemu_argv(topology: Topology, now: State, cards: list[str]) -> list[str]:
+    """Return QEMU's command line.  The proxy device needs guest memory that can be shared."""
+    state_dir = run_dir()
+    argv = ["qemu-system-x86_64", "-name", f"lab-{topology.name}", "-nodefaults", "-no-user-config"]
+    argv += ["-machine", "q35,memory-backend=ram", "-accel", "tcg,thread=multi"]
+    argv += ["-cpu", _CPU, "-smp", "2", "-m", str(MEMORY_MIB), "-display", "none"]
+    argv += ["-object", f"memory-backend-memfd,id=ram,size={MEMORY_MIB}M,share=on"]
+    argv += [
+        "-serial",
+        f"file:{state_dir}/serial.log",
+        "-qmp",
+        f"unix:{state_dir}/qmp,server=on,wait=off",
+    ]
+    for disk in ("host", "store"):
+        drive = f"file={state_dir}/{disk}.qcow2,if=none,id={disk},cache=unsafe,discard=unmap"
+        argv += ["-drive", drive]
+    argv += ["-netdev", f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{now.port}-:22"]
+    if not now.from_disk:
+        argv += ["-kernel", f"{cache_dir()}/host-vmlinuz", "-initrd", f"{cache_dir()}/host-initrd"]
+        argv += ["-append", f"root=LABEL=gpuhost-root ro console=ttyS0 {topology.cmdline}"]
+    devices = [topology.iommu] if topology.iommu else []
+    devices += ["virtio-blk-pci,drive=host,addr=10.0", "virtio-blk-pci,drive=store,addr=12.0"]
+    devices += ["virtio-net-pci,netdev=n0,addr=11.0,romfile="]
+    devices += [topology.display] if topology.display else []
+    devices += topology.bridges
+    for device in devices:
+        argv += ["-device", device]
+    return [*argv, *cards, *topology.extra]
+
+
+def _wait_until_usable(started: float, say: Say) -> None:
+    """Wait for sshd, log in, and let the host finish its boot."""
+    _wait_for_sshd()
+    ssh.open_master(state().port, "root")
+    say(f"{state().topology}: SSH after {time.monotonic() - started:.1f} s")
+    settle = ssh.command(
+        state().port, "root", ["systemctl is-system-running --wait; udevadm settle"]
+    )
+    try:
+        subprocess.run(settle, stdout=subprocess.DEVNULL, timeout=SETTLE_LIMIT, check=False)
+    except subprocess.TimeoutExpired:
+        check_health()
+        raise LabFault(f"the host did not settle within {SETTLE_LIMIT:.0f} s") from None
+    check_health()
+    say(f"{state().topology}: settled after {time.monotonic() - started:.1f} s")
+
+
+def _wait_for_sshd() -> None:
+    """Follow the serial log until the host says, for this boot, that sshd listens."""
+    end = time.monotonic() + SSH_LIMIT
+    while _serial().count(_READY) < state().boots:
+        if not running():
+            check_health()
+        if time.monotonic() > end:
+            check_health()
+            raise LabFault(f"no sshd within {SSH_LIMIT:.0f} s: see {run_dir() / 'serial.log'}")
+        time.sleep(0.2)
+
+
+def reboot(say: Say) -> None:
+    """Reboot the host and return once SSH answers again."""
+    now = state()
+    started = time.monotonic()
+    replace(now, boots=now.boots + 1).save()
+    argv = ssh.command(now.port, "root", ["systemctl reboot"])
+    subprocess.run(argv, stdin=subprocess.DEVNULL, timeout=60, check=False)
+    ssh.close_masters()
+    _wait_until_usable(started, say)
+
+
+def stop() -> None:
+    """Stop the host, its cards and the kept connections; nothing happens where none runs."""
+    ssh.close_masters()
+    if running():
+        try:
+            qmp.execute(run_dir() / "qmp", "quit")
+            process.wait_gone(_pid_file(), 5)
+        except (OSError, RuntimeError, ValueError):
+            pass  # then it is stopped by its id
+    process.stop(_pid_file())
+    process.stop(run_dir() / "cards.pid")
+
+
+def set_fault(name: str, *, on: bool) -> None:
+    """Let a function of a card fall off the bus (its reads are all ones), or come back."""
+    names = [card.name for card in TOPOLOGIES[state().topology].cards]
+    if name not in names:
+        raise LabError(f"{state().topology} has no function {name}, but {', '.join(names)}")
+    path = run_dir() / f"{name}.fault"
+    if on:
+        path.touch()
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _clean_run_dir() -> None:
+    run_dir().mkdir(parents=True, exist_ok=True)
+    process.stop(run_dir() / "cards.pid")
+    for path in run_dir().iterdir():
+        path.unlink()
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
