@@ -102,4 +102,6 @@ def _summary(reports: tuple[GpuReport, ...]) -> None:
     noun = "GPU" if len(reports) == 1 else "GPUs"
     click.echo(f"{len(able)} of {len(reports)} {noun} can go to a guest")
     if able:
-        click.echo(f"next: vfio-kit plan --gpu {able[0].gpu.address}")
+        # The one with the fewest findings: not the boot display, where there is another.
+        best = min(able, key=lambda report: len(report.findings))
+        click.echo(f"next: vfio-kit plan --gpu {best.gpu.address}")
