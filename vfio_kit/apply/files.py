@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 from vfio_kit.errors import HostError
@@ -46,6 +47,19 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise cannot("remove", path, error) from None
+
+
+def require_space(folder: Path, mib: int) -> None:
+    """Raises HostError where `folder` has not that much room, or is not there."""
+    try:
+        free = shutil.disk_usage(folder).free >> 20
+    except OSError as error:
+        raise cannot("write into", folder, error) from None
+    if free < mib:
+        raise HostError(
+            f"only {free} MiB are free in {folder}; a guest that boots writes {mib} MiB",
+            f"make room: df -h {folder}; or put the disk elsewhere with --image-dir",
+        )
 
 
 def cannot(verb: str, path: Path, error: OSError) -> HostError:

@@ -134,7 +134,13 @@ def _no_keys() -> "SeedKeys":
     return SeedKeys("", "", ())
 
 
+_DISK_MIB = 256
+"""What the overlay of a guest that boots and installs nothing grows to, with some to spare."""
+
+
 def _preflight(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> None:
+    from vfio_kit.apply.files import require_space
+
     name = plan.domain.name
     if folder.outstanding():
         raise UsageError(f"{name!r} is up, or half up, already", f"vfio-kit down {name}")
@@ -148,6 +154,7 @@ def _preflight(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> 
     for path, what in ((plan.domain.boot.kernel, "kernel"), (plan.domain.boot.initrd, "initrd")):
         if path:
             existing_file(path, what)
+    require_space(Path(plan.domain.disk).parent, _DISK_MIB)
     hypervisor.require_network(plan.domain.network)
 
 
