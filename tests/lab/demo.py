@@ -1,4 +1,4 @@
-"""The demo: vfio-kit's whole chain on the virtual host, told as a story. Run by scripts/demo."""
+"""The demo, run by scripts/demo: the whole chain on the virtual host, told as a story."""
 
 import json
 import shlex
@@ -46,7 +46,7 @@ class Story:
 
 
 def output(command: str) -> str:
-    """What a command on the host prints; LabFault where the emulator is to blame for its failure."""
+    """What a command on the host prints; LabFault where the emulator failed."""
     argv = ssh.command(machine.state().port, "root", [command])
     done = subprocess.run(
         argv, stdin=subprocess.DEVNULL, check=False, capture_output=True, text=True

@@ -1,8 +1,9 @@
-"""What a host must look like again after `down`: one command to run on it, one function to compare."""
+"""What a host must look like again after `down`: a command to run there, and a comparison."""
 
 SNAPSHOT = r"""udevadm settle
 echo "# drivers"; lspci -Dk | grep -E '^[0-9a-f]{4}:|Kernel driver in use'
-echo "# driver overrides"; grep -H . /sys/bus/pci/devices/*/driver_override | grep -v '(null)' || true
+echo "# overrides"
+grep -H . /sys/bus/pci/devices/*/driver_override | grep -v '(null)' || true
 echo "# hugepages"; grep -E '^(HugePages_|Hugetlb|Hugepagesize)' /proc/meminfo
 echo "# domains"; virsh list --all
 echo "# images"; ls -lA --time-style=+ /var/lib/libvirt/images
