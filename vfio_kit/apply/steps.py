@@ -20,6 +20,8 @@ from vfio_kit.errors import HostError, UsageError
 from vfio_kit.model import RenderedFile, SeedKeys, StepKind, UpPlan
 
 Data = dict[str, Any]
+Connect = Callable[[], Hypervisor]
+"""Gives the connection to libvirt; asked by those steps alone that need it."""
 
 
 @dataclass
@@ -42,7 +44,7 @@ class StepImplementation:
 
     prepare: Callable[[Work], Data]
     do: Callable[[Work, Data], None]
-    undo: Callable[[Hypervisor, Data], None]
+    undo: Callable[[Connect, Data], None]
 
 
 def _new_file(path: str) -> Data:
@@ -54,7 +56,7 @@ def _new_file(path: str) -> Data:
     return {"files": [path]}
 
 
-def _remove_files(_hypervisor: Hypervisor, data: Data) -> None:
+def _remove_files(_connect: Connect, data: Data) -> None:
     for path in data["files"]:
         remove(Path(path))
 
@@ -75,7 +77,7 @@ def _grow(_work: Work, data: Data) -> None:
         hugepages.grow(data["size_kib"], data["count"])
 
 
-def _shrink(_hypervisor: Hypervisor, data: Data) -> None:
+def _shrink(_connect: Connect, data: Data) -> None:
     if data["count"]:
         hugepages.shrink(data["size_kib"], data["count"], at_least=data["before"])
 
@@ -112,7 +114,8 @@ def _ours(hypervisor: Hypervisor, data: Data) -> bool:
     return found is not None and found.uuid == data["uuid"]
 
 
-def _undefine(hypervisor: Hypervisor, data: Data) -> None:
+def _undefine(connect: Connect, data: Data) -> None:
+    hypervisor = connect()
     if _ours(hypervisor, data):
         hypervisor.undefine(data["domain"])
 
@@ -122,7 +125,8 @@ def _prepare_start(work: Work) -> Data:
     return {**_domain(work), "drivers": before}
 
 
-def _stop(hypervisor: Hypervisor, data: Data) -> None:
+def _stop(connect: Connect, data: Data) -> None:
+    hypervisor = connect()
     if _ours(hypervisor, data):
         hypervisor.destroy(data["domain"])
     wrong = [
@@ -142,7 +146,7 @@ def _nothing(_work: Work) -> Data:
 
 STEPS: dict[StepKind, StepImplementation] = {
     # The folder and its record are there before the journal can be.
-    StepKind.STATE: StepImplementation(_nothing, lambda _w, _d: None, lambda _h, _d: None),
+    StepKind.STATE: StepImplementation(_nothing, lambda _w, _d: None, lambda _c, _d: None),
     StepKind.HUGEPAGES: StepImplementation(_prepare_hugepages, _grow, _shrink),
     StepKind.KEYS: StepImplementation(
         lambda w: {"files": [str(w.folder.identity), str(w.folder.known_hosts)]},

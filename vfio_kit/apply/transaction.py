@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cache
 
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import VmFolder, VmRecord
 from vfio_kit.apply.steps import STEPS, Work
-from vfio_kit.errors import VfioKitError
+from vfio_kit.errors import HostError
 from vfio_kit.model import Step, StepKind
 
 Progress = Callable[[str, float], None]
@@ -31,25 +33,24 @@ def _do(step: Step, work: Work, progress: Progress) -> None:
     progress(step.what, time.monotonic() - begin)
 
 
-def take_down(folder: VmFolder, connect: Callable[[], Hypervisor], progress: Progress) -> None:
+def take_down(folder: VmFolder, progress: Progress) -> None:
     """Undoes what the journal says was begun, in reverse; may be repeated.
 
-    A step that cannot be undone does not keep the others from it; its error is raised at the end
-    and it stays in the journal.
+    What libvirt refuses ends it at once: a domain that may still run keeps its disk and its memory.
+    Any other step that cannot be undone stays in the journal and does not keep the rest from it;
+    its error is raised at the end.
     """
-    entries = folder.outstanding()
-    if not entries:
-        return
-    first: VfioKitError | None = None
-    with connect() as hypervisor:
-        for entry in reversed(entries):
+    first: HostError | None = None
+    with ExitStack() as stack:
+        connect = cache(lambda: stack.enter_context(Hypervisor()))
+        for entry in reversed(folder.outstanding()):
             begin = time.monotonic()
             try:
-                STEPS[entry.step].undo(hypervisor, entry.data)
-                folder.undone(entry.step)
-            except VfioKitError as error:
+                STEPS[entry.step].undo(connect, entry.data)
+            except HostError as error:
                 first = first or error
                 continue
+            folder.undone(entry.step)
             progress(_UNDONE[entry.step], time.monotonic() - begin)
     if first is not None:
         raise first

@@ -22,7 +22,6 @@ def command(name: str, purge: bool, state_dir: Path) -> None:
     drivers, and the hugepages that were added are given back. May be repeated.
     """
     from vfio_kit.apply.files import remove
-    from vfio_kit.apply.hypervisor import Hypervisor
     from vfio_kit.apply.journal import VmFolder
     from vfio_kit.apply.transaction import take_down
     from vfio_kit.model import check_name
@@ -34,7 +33,7 @@ def command(name: str, purge: bool, state_dir: Path) -> None:
         record = folder.record()
         if not folder.outstanding():
             step(f"{name} was down already")
-        take_down(folder, Hypervisor, step)
+        take_down(folder, step)
         if purge:
             remove(Path(record.console_log))
             folder.purge()

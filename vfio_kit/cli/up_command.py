@@ -207,13 +207,14 @@ def _wait(
 
 
 def _roll_back(folder: "VmFolder", plan: "UpPlan", error: BaseException) -> None:
-    from vfio_kit.apply.hypervisor import Hypervisor
     from vfio_kit.apply.transaction import take_down
 
     reason = error.message if isinstance(error, VfioKitError) else type(error).__name__
     step(f"failed: {reason}; putting the host back")
     try:
-        take_down(folder, Hypervisor, step)
+        take_down(folder, step)
+        if not Path(plan.domain.console_log).exists():
+            folder.purge()  # the guest never ran: there is nothing to read afterwards
     except VfioKitError as second:
         step(f"could not put everything back: {second.message}")
         step(f"what is left is written down; repeat: vfio-kit down {plan.domain.name}")

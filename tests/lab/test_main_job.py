@@ -1,0 +1,374 @@
+"""The main job on a real kernel: install, scan, plan, up, verify, down, on the isolated M4000.
+
+One boot of the host and one of the guest serve all of it; so the tests of the guest stand in the
+order of the story, and the host's state is compared before the first and after the last.
+"""
+
+import json
+import shlex
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from . import product
+from .conftest import LabHost
+from .hoststate import SNAPSHOT, differences
+
+pytestmark = [pytest.mark.lab, pytest.mark.topology("m4000-isolated")]
+
+GPU, AUDIO = "0000:01:00.0", "0000:01:00.1"
+DIRECT = (
+    "--guest debian-12 --image /var/lib/libvirt/images/guest.qcow2 --driver none "
+    "--kernel /var/lib/libvirt/images/guest-vmlinuz "
+    "--initrd /var/lib/libvirt/images/guest-initrd --cpus 1 --memory 1024"
+)
+STATE = "/var/lib/vfio-kit"
+
+
+@pytest.fixture(scope="module")
+def wheels() -> Path:
+    return product.build_wheels(print)
+
+
+@pytest.fixture
+def gpuhost(host: LabHost, wheels: Path) -> LabHost:
+    """The host with vfio-kit installed from wheels alone; installed once a boot."""
+    if host.run("test -x /opt/vfio-kit/bin/vfio-kit", check=False).returncode:
+        host.run("rm -rf /root/wheels")
+        host.put(wheels, "/root/wheels")
+        host.run(product.INSTALL, timeout=600)
+    return host
+
+
+@pytest.fixture
+def unchanged(gpuhost: LabHost) -> Iterator[LabHost]:
+    """Compares the host before and after a test."""
+    before = gpuhost.run(SNAPSHOT).stdout
+    yield gpuhost
+    assert differences(before, gpuhost.run(SNAPSHOT).stdout) == []
+
+
+def refused(host: LabHost, command: str, status: int, *words: str, timeout: float = 180) -> str:
+    """Runs a command that must fail with this status and these words, and without a traceback."""
+    done = host.run(command, check=False, timeout=timeout)
+    assert done.returncode == status, done.stdout + done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "hint:" in done.stderr
+    return done.stderr
+
+
+class TestInstalled:
+    def test_every_command_works_from_wheels_alone(self, gpuhost: LabHost) -> None:
+        assert gpuhost.run("/opt/vfio-kit/bin/python --version").stdout.startswith("Python 3.13")
+        listed = gpuhost.run("vfio-kit --help").stdout
+        for command in ("scan", "plan", "render", "up", "verify", "list", "down"):
+            assert f"\n  {command} " in listed
+            assert "Usage:" in gpuhost.run(f"vfio-kit {command} --help").stdout
+
+    def test_without_libvirt_all_but_up_and_down_work(self, gpuhost: LabHost) -> None:
+        gpuhost.run(
+            "set -e; python3 -m venv --without-pip /opt/plain; "
+            "python3 -m pip --python /opt/plain/bin/python install -q --no-index --no-compile "
+            "--disable-pip-version-check --root-user-action ignore "
+            "--find-links /root/wheels vfio-kit",
+            timeout=600,
+        )
+        plain = "/opt/plain/bin/vfio-kit"
+        assert json.loads(gpuhost.run(f"{plain} scan --json").stdout)["gpus"]
+        gpuhost.run(f"{plain} render --gpu 01:00.0 --output libvirt -o /tmp/plain")
+        refused(gpuhost, f"{plain} up x --gpu 01:00.0 {DIRECT}", 5, "libvirt", "python3-libvirt")
+        gpuhost.run("rm -rf /opt/plain /tmp/plain")
+
+
+class TestScan:
+    def test_json(self, gpuhost: LabHost) -> None:
+        document = json.loads(gpuhost.run("vfio-kit scan --json").stdout)
+        assert document["schema"] == "vfio-kit/scan/1"
+        gpu = next(gpu for gpu in document["gpus"] if gpu["address"] == GPU)
+        assert gpu["vendor_id"] == "10de" and gpu["device_id"] == "13f1"
+        assert gpu["name"] == "GM204GL [Quadro M4000]"
+        assert gpu["verdict"] == "isolated"
+        assert gpu["driver"] is None
+        assert gpu["functions"] == [GPU, AUDIO]
+        assert gpu["foreign_endpoints"] == []
+        kernel = gpuhost.run(f"basename $(readlink /sys/bus/pci/devices/{GPU}/iommu_group)").stdout
+        assert gpu["iommu_group"] == int(kernel)
+
+    def test_needs_no_root_and_says_the_same(self, gpuhost: LabHost) -> None:
+        assert (
+            gpuhost.run("vfio-kit scan --json", user="tester").stdout
+            == gpuhost.run("vfio-kit scan --json").stdout
+        )
+
+    def test_plan_changes_nothing(self, unchanged: LabHost) -> None:
+        shown = unchanged.run(f"vfio-kit plan --gpu 01:00.0 {DIRECT}").stdout
+        assert f"{AUDIO} from snd_hda_intel" in shown
+        assert "undo: stop it" in shown
+
+
+class TestRenderedFilesBeforeTheirConsumers:
+    """The goldens, read by libvirt, cloud-init and QEMU themselves."""
+
+    @pytest.fixture
+    def goldens(self, gpuhost: LabHost) -> LabHost:
+        gpuhost.run("rm -rf /root/golden")
+        gpuhost.put(product.CHECKOUT / "tests/golden", "/root/golden")
+        return gpuhost
+
+    def test_libvirt(self, goldens: LabHost) -> None:
+        done = goldens.run(
+            "set -e; n=0; for f in /root/golden/*/domain.xml; do "
+            "virt-xml-validate $f domain >/dev/null; virsh -q define --validate $f >/dev/null; "
+            'virsh -q undefine --nvram "$(virsh -q list --all --name)" >/dev/null; '
+            "n=$((n+1)); done; echo $n",
+            timeout=300,
+        )
+        assert int(done.stdout) >= 4
+
+    def test_cloud_init(self, goldens: LabHost) -> None:
+        done = goldens.run(
+            "set -e; n=0; for f in /root/golden/*/user-data; do "
+            "cloud-init schema --config-file $f >/dev/null; n=$((n+1)); done; "
+            "for f in /root/golden/*/network-config; do "
+            "cloud-init schema --schema-type network-config --config-file $f >/dev/null; done; "
+            "echo $n",
+            timeout=600,
+        )
+        assert int(done.stdout) >= 2
+
+
+class TestOurScriptAgainstLibvirtsOwnTranslation:
+    def test_device_by_device(self, gpuhost: LabHost) -> None:
+        """libvirt's argv for our XML and our QEMU script have the same devices, in place."""
+        gpuhost.run(
+            f"vfio-kit render --gpu 01:00.0 {DIRECT} --output libvirt --output qemu -o /tmp/same"
+        )
+        native = gpuhost.run("virsh domxml-to-native qemu-argv --xml /tmp/same/domain.xml").stdout
+        script = gpuhost.run("cat /tmp/same/run.sh").stdout
+        ours = devices(script.split("qemu-system-x86_64", 1)[1].replace('"$@"', ""))
+        theirs = devices(native)
+        assert set(ours) == {
+            "pci.1",
+            "virtio-disk0",
+            "virtio-disk1",
+            "net0",
+            "hostdev0",
+            "hostdev1",
+        }
+        for name, device in ours.items():
+            for key, value in device.items():
+                if key != "drive":  # the names of block nodes are libvirt's own
+                    assert theirs[name].get(key) == value, (name, key)
+        extra = {device["driver"] for name, device in theirs.items() if name not in ours}
+        assert extra <= {"isa-serial"}
+        assert memory(script) == memory(native)
+        gpuhost.run("rm -rf /tmp/same")
+
+
+def devices(command: str) -> dict[str, dict[str, object]]:
+    """The JSON devices of a QEMU command line, by their ids."""
+    words = shlex.split(command.replace("\\\n", " "))
+    values = [b for a, b in pairwise(words) if a == "-device"]
+    parsed = [json.loads(value) for value in values if value.startswith("{")]
+    return {device["id"]: device for device in parsed}
+
+
+def memory(command: str) -> dict[str, object]:
+    """The memory backend of a QEMU command line."""
+    words = shlex.split(command.replace("\\\n", " "))
+    values = [b for a, b in pairwise(words) if a == "-object"]
+    found = [json.loads(value) for value in values if "memory-backend" in value]
+    assert len(found) == 1
+    return dict(found[0])
+
+
+class TestWrongInputs:
+    """Each has a message and an exit status of its own, and leaves the host as it was."""
+
+    def test_unknown_address(self, unchanged: LabHost) -> None:
+        refused(unchanged, f"vfio-kit up x --gpu 0a:00.0 {DIRECT}", 2, "0000:0a:00.0", GPU)
+
+    def test_not_a_gpu(self, unchanged: LabHost) -> None:
+        refused(unchanged, f"vfio-kit up x --gpu 01:00.1 {DIRECT}", 2, "not a GPU", "audio device")
+
+    def test_missing_image(self, unchanged: LabHost) -> None:
+        command = f"vfio-kit up x --gpu 01:00.0 --image /nowhere.qcow2 {DIRECT}"
+        command = command.replace("--image /var/lib/libvirt/images/guest.qcow2 ", "")
+        refused(unchanged, command, 5, "/nowhere.qcow2")
+
+    def test_image_that_is_none(self, unchanged: LabHost) -> None:
+        command = f"vfio-kit up x --gpu 01:00.0 {DIRECT}".replace("guest.qcow2", "guest-vmlinuz")
+        refused(unchanged, command, 5, "guest-vmlinuz")
+
+    def test_spec_with_a_typo(self, unchanged: LabHost) -> None:
+        unchanged.run("printf 'gpus = [\"01:00.0\"]\\nmemroy = 1024\\n' > /root/typo.toml")
+        command = "vfio-kit up x --spec /root/typo.toml"
+        refused(unchanged, command, 2, "memroy", "/root/typo.toml:2:")
+
+    def test_not_root(self, unchanged: LabHost) -> None:
+        done = unchanged.run(f"vfio-kit up x --gpu 01:00.0 {DIRECT}", check=False, user="tester")
+        assert done.returncode == 4
+        assert "needs root" in done.stderr
+
+    def test_libvirtd_stopped(self, unchanged: LabHost) -> None:
+        units = "libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket"
+        unchanged.run(f"systemctl stop {units}")
+        try:
+            refused(unchanged, f"vfio-kit up x --gpu 01:00.0 {DIRECT}", 5, "libvirt")
+        finally:
+            unchanged.run("systemctl start libvirtd.socket libvirtd.service")
+
+    def test_name_taken(self, gpuhost: LabHost) -> None:
+        gpuhost.run(
+            'printf \'<domain type="kvm"><name>taken</name><memory>65536</memory>'
+            "<os><type>hvm</type></os></domain>' > /root/taken.xml; virsh -q define /root/taken.xml"
+        )
+        try:
+            refused(gpuhost, f"vfio-kit up taken --gpu 01:00.0 {DIRECT}", 2, "taken")
+            assert "taken" in gpuhost.run("virsh list --all --name").stdout
+        finally:
+            gpuhost.run("virsh -q undefine taken")
+
+    def test_full_disk(self, unchanged: LabHost) -> None:
+        unchanged.run("mkdir -p /root/full; mount -t tmpfs -o size=1m full /root/full")
+        try:
+            command = f"vfio-kit up x --gpu 01:00.0 {DIRECT} --image-dir /root/full"
+            refused(unchanged, command, 4, "/root/full", "free")
+        finally:
+            unchanged.run("umount /root/full; rmdir /root/full")
+
+    def test_more_hugepages_than_memory(self, unchanged: LabHost) -> None:
+        command = f"vfio-kit up x --gpu 01:00.0 {DIRECT}".replace("1024", "65536")
+        refused(unchanged, command, 4, "hugepages", "hugepagesz=2M")
+
+    def test_guest_that_never_answers(self, unchanged: LabHost) -> None:
+        """It is started for real, with real devices, and taken away again in time."""
+        command = f"vfio-kit up x --gpu 01:00.0 {DIRECT} --timeout 3"
+        said = refused(unchanged, command, 6, "in time", "--timeout", timeout=300)
+        assert "the host is as it was" in said
+
+
+class TestUpVerifyDown:
+    """One guest; the tests build on each other."""
+
+    @pytest.fixture(scope="class")
+    def story(self) -> dict[str, str]:
+        return {}
+
+    def guest(self, host: LabHost, command: str) -> str:
+        address = json.loads(host.run("vfio-kit list --json").stdout)["vms"][0]["address"]
+        ssh = (
+            f"ssh -i {STATE}/m4000/id_ed25519 -o UserKnownHostsFile={STATE}/m4000/known_hosts "
+            f"-o HostKeyAlias=m4000 -o BatchMode=yes debian@{address}"
+        )
+        return host.run(f"{ssh} {shlex.quote(command)}", timeout=300).stdout
+
+    def test_up(self, gpuhost: LabHost, story: dict[str, str]) -> None:
+        if "before" not in story:
+            story["before"] = gpuhost.run(SNAPSHOT).stdout
+        done = gpuhost.run(f"vfio-kit up m4000 --gpu 01:00.0 {DIRECT} --json", timeout=1500)
+        document = json.loads(done.stdout)
+        assert document["schema"] == "vfio-kit/up/1"
+        assert document["gpus"] == [GPU]
+        print(done.stderr)
+        for function in (GPU, AUDIO):
+            driver = gpuhost.run(f"readlink /sys/bus/pci/devices/{function}/driver").stdout.strip()
+            assert driver.endswith("/vfio-pci")
+
+    def test_guest_has_both_functions_in_one_slot(self, gpuhost: LabHost) -> None:
+        lines = self.guest(gpuhost, "lspci -nn -d 10de:").splitlines()
+        assert [line.split("[")[-1].split("]")[0] for line in lines] == ["10de:13f1", "10de:0fbb"]
+        assert [line.split()[0] for line in lines] == ["01:00.0", "01:00.1"]
+
+    def test_guest_memory_is_in_hugepages(self, gpuhost: LabHost) -> None:
+        meminfo = gpuhost.run("grep -E 'HugePages_(Total|Free)' /proc/meminfo").stdout.split()
+        assert int(meminfo[1]) - int(meminfo[3]) == 512
+
+    def test_host_key_is_the_seeds(self, gpuhost: LabHost) -> None:
+        public = self.guest(gpuhost, "cat /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
+        assert public in gpuhost.run(f"cat {STATE}/m4000/known_hosts").stdout
+
+    def test_secrets_are_roots_alone(self, gpuhost: LabHost) -> None:
+        names = f"{STATE} {STATE}/m4000 {STATE}/m4000/id_ed25519 {STATE}/m4000/journal.jsonl"
+        assert gpuhost.run(f"stat -c %a {names}").stdout.split() == ["700", "700", "600", "600"]
+        seed = "/var/lib/libvirt/images/m4000-seed.iso"
+        assert gpuhost.run(f"stat -c %a {seed}").stdout.strip() == "600"
+
+    def test_list(self, gpuhost: LabHost) -> None:
+        document = json.loads(gpuhost.run("vfio-kit list --json").stdout)
+        assert document["schema"] == "vfio-kit/list/1"
+        (vm,) = document["vms"]
+        assert (vm["name"], vm["state"], vm["gpus"]) == ("m4000", "running", [GPU])
+        assert vm["address"] in gpuhost.run("vfio-kit list").stdout
+
+    def test_the_same_name_again(self, gpuhost: LabHost) -> None:
+        refused(gpuhost, f"vfio-kit up m4000 --gpu 01:00.0 {DIRECT}", 2, "m4000", "down")
+        assert "m4000" in gpuhost.run("virsh list --name").stdout
+
+    def test_verify_says_no_and_why(self, gpuhost: LabHost) -> None:
+        done = gpuhost.run("vfio-kit verify m4000 --json", check=False, timeout=300)
+        assert done.returncode == 3
+        document = json.loads(done.stdout)
+        assert document["schema"] == "vfio-kit/verify/1"
+        assert not document["healthy"]
+        found = {check["code"]: (check["status"], check["cause"]) for check in document["checks"]}
+        assert found == {
+            "ssh": ("ok", None),
+            "pci-functions": ("ok", None),
+            "nvidia-smi": ("failed", "not-installed"),
+            "device-query": ("failed", "not-installed"),
+        }
+
+    def test_verify_refuses_another_host_key(self, gpuhost: LabHost) -> None:
+        address = json.loads(gpuhost.run("vfio-kit list --json").stdout)["vms"][0]["address"]
+        gpuhost.run("ssh-keygen -q -t ed25519 -N '' -f /root/other")
+        gpuhost.run(f"echo {address} $(cat /root/other.pub) > /root/other_hosts")
+        command = f"vfio-kit verify --host {address} --identity {STATE}/m4000/id_ed25519"
+        command += " --user debian --known-hosts /root/other_hosts"
+        done = gpuhost.run(command, check=False, timeout=300)
+        gpuhost.run("rm /root/other*")
+        assert done.returncode == 6
+        assert "host key is not the one that is known" in done.stdout
+
+    def test_verify_says_yes_to_recorded_output(self, gpuhost: LabHost) -> None:
+        """Stand-ins with recorded output: the healthy path, from parsing to the exit status."""
+        gpuhost.put(product.CHECKOUT / "tests/lab/standins", "/root/standins")
+        for name in ("nvidia-smi", "deviceQuery"):
+            text = gpuhost.run(f"base64 -w 0 /root/standins/{name}").stdout
+            to = f"/usr/local/bin/{name}"
+            self.guest(
+                gpuhost, f"echo {text} | base64 -d | sudo tee {to} >/dev/null; sudo chmod 755 {to}"
+            )
+        gpuhost.run("rm -r /root/standins")
+        done = gpuhost.run("vfio-kit verify m4000 --json", check=False, timeout=300)
+        document = json.loads(done.stdout)
+        assert done.returncode == 0, done.stdout
+        assert document["healthy"]
+        assert document["gpus"] == [
+            {
+                "name": "Quadro M4000",
+                "driver": "470.256.02",
+                "cuda": "11.4",
+                "memory_mib": 8127,
+                "compute_capability": "5.2",
+                "device_query": "PASS",
+            }
+        ]
+
+    def test_down_puts_the_host_back(self, gpuhost: LabHost, story: dict[str, str]) -> None:
+        done = gpuhost.run("vfio-kit down m4000", timeout=300)
+        print(done.stderr)
+        assert differences(story["before"], gpuhost.run(SNAPSHOT).stdout) == []
+        assert json.loads(gpuhost.run("vfio-kit list --json").stdout)["vms"] == []
+
+    def test_down_again_and_purge(self, gpuhost: LabHost) -> None:
+        log = "/var/log/libvirt/qemu/m4000-console.log"
+        assert gpuhost.run(f"test -s {log}", check=False).returncode == 0
+        gpuhost.run("vfio-kit down m4000")
+        gpuhost.run("vfio-kit down m4000 --purge")
+        assert gpuhost.run(f"ls {log} {STATE}/m4000", check=False).stdout == ""
+        refused(gpuhost, "vfio-kit down m4000", 2, "m4000")
