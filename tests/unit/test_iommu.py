@@ -1,0 +1,101 @@
+"""A host without IOMMU groups: the reason, and what to switch on."""
+
+import pytest
+
+from tests.unit.values import host
+from vfio_kit.analysis.iommu import explain_no_iommu
+from vfio_kit.model import Level
+
+INTEL, AMD = "GenuineIntel", "AuthenticAMD"
+
+# ACPI tables, CPU vendor, kernel command line, architecture
+#   -> words of the reason, words of the next step
+REASONS = {
+    "DMAR is there, the kernel is not told": (
+        ({"DMAR"}, INTEL, "quiet", "x86_64"),
+        ("ACPI table DMAR", "the kernel does not use it"),
+        ("add intel_iommu=on iommu=pt", "update-grub", "reboot"),
+    ),
+    "DMAR is there, the kernel is told, and nothing came of it": (
+        ({"DMAR"}, INTEL, "intel_iommu=on", "x86_64"),
+        ("ACPI table DMAR", "intel_iommu=on is given", "set none up"),
+        ("dmesg | grep -i -e DMAR -e IOMMU",),
+    ),
+    "on among other values": (
+        ({"DMAR"}, INTEL, "intel_iommu=sm_on,on", "x86_64"),
+        ("intel_iommu=on is given",),
+        ("dmesg",),
+    ),
+    "sm_on alone is not on": (
+        ({"DMAR"}, INTEL, "intel_iommu=sm_on", "x86_64"),
+        ("the kernel does not use it",),
+        ("add intel_iommu=on",),
+    ),
+    "DMAR and intel_iommu=off": (
+        ({"DMAR"}, INTEL, "ro intel_iommu=off quiet", "x86_64"),
+        ("the kernel command line has intel_iommu=off",),
+        ("remove intel_iommu=off", "update-grub"),
+    ),
+    "DMAR and iommu=off": (
+        ({"DMAR"}, INTEL, "iommu=off", "x86_64"),
+        ("the kernel command line has iommu=off",),
+        ("remove iommu=off",),
+    ),
+    "IVRS is there, the kernel set nothing up": (
+        ({"IVRS"}, AMD, "", "x86_64"),
+        ("AMD-Vi", "ACPI table IVRS"),
+        ("dmesg | grep -i -e AMD-Vi",),
+    ),
+    "IVRS and amd_iommu=off": (
+        ({"IVRS"}, AMD, "amd_iommu=off", "x86_64"),
+        ("the kernel command line has amd_iommu=off",),
+        ("remove amd_iommu=off",),
+    ),
+    "off among other values": (
+        ({"IVRS"}, AMD, "amd_iommu=fullflush,off", "x86_64"),
+        ("amd_iommu=fullflush,off",),
+        ("remove amd_iommu=fullflush,off",),
+    ),
+    "no table, Intel": (
+        ({"APIC"}, INTEL, "", "x86_64"),
+        ("firmware announces none", "no ACPI table DMAR"),
+        ("enable Intel VT-d in the firmware set-up", "then add intel_iommu=on iommu=pt"),
+    ),
+    "no table, Intel, already told": (
+        (set(), INTEL, "intel_iommu=on", "x86_64"),
+        ("no ACPI table DMAR",),
+        ("enable Intel VT-d in the firmware set-up",),
+    ),
+    "no table, AMD": (
+        (set(), AMD, "", "x86_64"),
+        ("no ACPI table IVRS",),
+        ("enable AMD-Vi", "iommu=pt"),
+    ),
+    "no table, a CPU that nobody knows": (
+        (set(), "", "", "x86_64"),
+        ("no ACPI table DMAR or IVRS",),
+        ("enable the IOMMU (VT-d or AMD-Vi)",),
+    ),
+    "Arm": (
+        ({"IORT"}, "0x41", "", "aarch64"),
+        ("this aarch64 kernel has no IOMMU driver bound",),
+        ("SMMU", "dmesg"),
+    ),
+    "a word that only begins like one": (
+        ({"DMAR"}, INTEL, "intel_iommu_x=off iommu.passthrough=0", "x86_64"),
+        ("the kernel does not use it",),
+        ("add intel_iommu=on",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REASONS)
+def test_the_reason_and_the_next_step(case: str) -> None:
+    (tables, vendor, cmdline, machine), reason, hint = REASONS[case]
+    finding = explain_no_iommu(
+        host(acpi_tables=frozenset(tables), cpu_vendor=vendor, cmdline=cmdline, machine=machine)
+    )
+    assert (finding.code, finding.level, finding.device) == ("VK201", Level.BLOCK, None)
+    assert finding.message.startswith("no IOMMU groups: ")
+    assert [words for words in reason if words not in finding.message] == []
+    assert [words for words in hint if words not in finding.hint] == []

@@ -1,0 +1,300 @@
+"""Whether a GPU can be handed over alone, and what stands in the way if it cannot."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.machines import (
+    E1000,
+    HOST_BRIDGE,
+    K80,
+    M4000,
+    M4000_AUDIO,
+    PCI_BRIDGE,
+    QXL,
+    ROOT_PORT,
+    Machine,
+    k80_pair,
+    m4000_isolated,
+    m4000_shared,
+    write_machine,
+)
+from tests.unit.values import at, function, host
+from vfio_kit.analysis.isolation import describe, host_findings, judge, judge_gpu
+from vfio_kit.host.read import read_host
+from vfio_kit.knowledge.findings import FINDING_KINDS, FindingKind
+from vfio_kit.knowledge.pci_classes import CLASS_NAMES, class_name
+from vfio_kit.model import GpuReport, Host, Level, PciDevice, ReadProblem, Verdict
+
+ISA_BRIDGE = ("8086", "a305", "060100")
+GPU = function("01:00.0", M4000, 6)
+AUDIO = function("01:00.1", M4000_AUDIO, 6, driver="snd_hda_intel")
+NIC = function("02:00.0", E1000, 6, driver="e1000", interfaces=("enp2s0",))
+
+
+def only(machine: Host) -> GpuReport:
+    (report,) = judge(machine)
+    return report
+
+
+def found(report: GpuReport) -> list[tuple[str, str | None]]:
+    return [(f.code, str(f.device) if f.device else None) for f in report.findings]
+
+
+def addresses(devices: tuple[PciDevice, ...]) -> list[str]:
+    return [str(device.address) for device in devices]
+
+
+def read(tmp_path: Path, machine: Machine) -> dict[str, GpuReport]:
+    return {str(r.gpu.address): r for r in judge(read_host(write_machine(tmp_path, machine)))}
+
+
+def test_a_gpu_alone_with_its_audio_is_isolated(tmp_path: Path) -> None:
+    report = read(tmp_path, m4000_isolated())["0000:01:00.0"]
+    assert report.verdict is Verdict.ISOLATED and report.can_go
+    assert addresses(report.functions) == ["0000:01:00.0", "0000:01:00.1"]
+    assert (report.foreign_endpoints, report.bridges, report.findings) == ((), (), ())
+
+
+def test_a_nic_in_the_group_makes_it_shared(tmp_path: Path) -> None:
+    report = read(tmp_path, m4000_shared())["0000:02:01.0"]
+    assert report.verdict is Verdict.SHARED and not report.can_go
+    assert addresses(report.functions) == ["0000:02:01.0", "0000:02:01.1"]
+    assert addresses(report.foreign_endpoints) == ["0000:02:02.0"]
+    assert addresses(report.bridges) == ["0000:01:00.0"]
+    (finding,) = report.findings
+    assert (finding.code, finding.level) == ("VK101", Level.BLOCK)
+    assert finding.device == at("02:02.0")
+    assert finding.message == (
+        "group 6 also holds 0000:02:02.0 Ethernet controller [8086:100e] (driver e1000) "
+        "interface enp2s2"
+    )
+
+
+def test_the_halves_of_a_k80_do_not_hold_each_other_back(tmp_path: Path) -> None:
+    reports = read(tmp_path, k80_pair())
+    assert set(reports) == {"0000:03:00.0", "0000:04:00.0"}
+    assert all(r.verdict is Verdict.ISOLATED and r.can_go for r in reports.values())
+    assert all(len(r.functions) == 1 and not r.findings for r in reports.values())
+
+
+def test_two_gpus_in_one_group_are_foreign_to_each_other() -> None:
+    other = function("02:00.0", K80, 6)
+    one, two = judge(host(GPU, AUDIO, other))
+    assert (one.verdict, addresses(one.foreign_endpoints)) == (Verdict.SHARED, ["0000:02:00.0"])
+    assert (two.verdict, addresses(two.foreign_endpoints)) == (
+        Verdict.SHARED,
+        ["0000:01:00.0", "0000:01:00.1"],
+    )
+
+
+def test_two_gpus_in_one_slot_go_together() -> None:
+    second = function("01:00.2", QXL, 6)
+    one, two = judge(host(GPU, AUDIO, second))
+    assert one.verdict is two.verdict is Verdict.ISOLATED
+    assert addresses(one.functions) == addresses(two.functions)
+
+
+@pytest.mark.parametrize("ids", [HOST_BRIDGE, ROOT_PORT, PCI_BRIDGE, ("104c", "ac56", "060700")])
+def test_a_bridge_in_the_group_is_never_foreign(ids: tuple[str, str, str]) -> None:
+    report = only(host(GPU, function("00:01.0", ids, 6, driver="pcieport")))
+    assert report.verdict is Verdict.ISOLATED and report.can_go
+    assert addresses(report.bridges) == ["0000:00:01.0"]
+
+
+def test_an_isa_bridge_in_the_group_is_foreign() -> None:
+    report = only(host(GPU, function("00:1f.0", ISA_BRIDGE, 6)))
+    assert report.verdict is Verdict.SHARED
+
+
+def test_a_driverless_endpoint_in_the_group_is_foreign_all_the_same() -> None:
+    assert only(host(GPU, function("02:00.0", E1000, 6))).verdict is Verdict.SHARED
+
+
+def test_a_companion_in_another_group_goes_along_and_brings_that_group_in() -> None:
+    audio = function("01:00.1", M4000_AUDIO, 7)
+    alone = only(host(GPU, audio))
+    assert alone.verdict is Verdict.ISOLATED and alone.can_go
+    assert found(alone) == [("VK102", "0000:01:00.1")]
+
+    with_nic = only(host(GPU, audio, function("02:00.0", E1000, 7)))
+    assert with_nic.verdict is Verdict.SHARED
+    assert addresses(with_nic.foreign_endpoints) == ["0000:02:00.0"]
+    assert ("VK101", "0000:02:00.0") in found(with_nic)
+
+
+def test_a_companion_in_no_group_blocks() -> None:
+    report = only(host(GPU, function("01:00.1", M4000_AUDIO)))
+    assert not report.can_go
+    assert found(report) == [("VK202", "0000:01:00.1")]
+
+
+def test_a_gpu_in_no_group_though_the_host_has_some() -> None:
+    report = only(host(function("01:00.0", M4000), function("00:00.0", HOST_BRIDGE, 0)))
+    assert report.verdict is Verdict.NO_IOMMU and not report.can_go
+    assert found(report) == [("VK202", "0000:01:00.0")]
+
+
+def test_a_host_without_groups_is_explained_once_for_a_gpu_with_many_functions() -> None:
+    machine = host(
+        function("01:00.0", M4000),
+        function("01:00.1", M4000_AUDIO),
+        acpi_tables=frozenset({"DMAR"}),
+    )
+    report = only(machine)
+    assert report.verdict is Verdict.NO_IOMMU and not report.can_go
+    assert found(report) == [("VK201", None)]
+    assert "intel_iommu=on" in report.findings[0].hint
+
+
+def test_acs_override_makes_every_isolation_doubtful() -> None:
+    report = only(host(GPU, AUDIO, cmdline="quiet pcie_acs_override=downstream,multifunction"))
+    assert report.verdict is Verdict.ISOLATED and report.can_go
+    assert found(report) == [("VK103", "0000:01:00.0")]
+
+
+def test_a_parameter_that_only_sounds_like_acs_override_is_none() -> None:
+    assert only(host(GPU, AUDIO, cmdline="xpcie_acs_override=downstream")).findings == ()
+
+
+def test_the_boot_display_goes_with_a_warning() -> None:
+    report = only(host(function("01:00.0", M4000, 6, boot_vga=True)))
+    assert report.can_go
+    assert found(report) == [("VK301", "0000:01:00.0")]
+
+
+@pytest.mark.parametrize(
+    ("methods", "codes"), [((), ["VK302"]), (None, []), (("bus",), []), (("flr", "bus"), [])]
+)
+def test_a_card_that_cannot_be_reset(methods: tuple[str, ...] | None, codes: list[str]) -> None:
+    report = only(host(function("01:00.0", M4000, 6, reset_methods=methods)))
+    assert report.can_go
+    assert [code for code, _ in found(report)] == codes
+
+
+def test_only_gpus_are_judged() -> None:
+    assert judge(host(AUDIO, NIC, function("00:00.0", HOST_BRIDGE, 0))) == ()
+
+
+def test_what_could_not_be_read_is_a_finding_of_the_host() -> None:
+    problems = (ReadProblem("/sys/bus/pci/devices/0000:01:00.0/vendor", "not text"),)
+    (finding,) = host_findings(host(problems=problems))
+    assert (finding.code, finding.level, finding.device) == ("VK501", Level.WARN, None)
+    assert finding.message == "/sys/bus/pci/devices/0000:01:00.0/vendor: not text"
+
+
+def test_a_device_is_described_in_half_a_line() -> None:
+    card = function("01:00.0", M4000, 6, name="GM204GL [Quadro M4000]", driver="nouveau")
+    assert describe(card) == (
+        "0000:01:00.0 VGA controller [10de:13f1] GM204GL [Quadro M4000] (driver nouveau)"
+    )
+    assert describe(function("01:00.0", ("1234", "5678", "ff0000"))) == (
+        "0000:01:00.0 class ff00 [1234:5678] (no driver)"
+    )
+
+
+def test_classes_have_names() -> None:
+    assert class_name("0302") == "3D controller"
+    assert class_name("ff00") == "class ff00"
+    assert all(len(code) == 4 and int(code, 16) >= 0 for code in CLASS_NAMES)
+
+
+@pytest.mark.parametrize("kind", FINDING_KINDS, ids=lambda kind: str(kind.code))
+def test_a_code_names_one_kind_of_finding(kind: FindingKind) -> None:
+    assert [other for other in FINDING_KINDS if other.code == kind.code] == [kind]
+    assert kind.title
+
+
+# Random machines against a model that knows nothing of the code: plain dictionaries of what sits
+# where. A group is viable when nothing that can do DMA is left behind on the host.
+
+_KINDS = {
+    "gpu": M4000,
+    "tesla": K80,
+    "audio": M4000_AUDIO,
+    "nic": E1000,
+    "isa": ISA_BRIDGE,
+    "port": ROOT_PORT,
+    "bridge": PCI_BRIDGE,
+    "host-bridge": HOST_BRIDGE,
+}
+_BRIDGES = {"port", "bridge", "host-bridge"}
+_GPUS = {"gpu", "tesla"}
+
+topologies = st.dictionaries(
+    keys=st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 2)),
+    values=st.tuples(st.sampled_from(sorted(_KINDS)), st.none() | st.integers(0, 3)),
+    max_size=12,
+)
+Topology = dict[tuple[int, int, int], tuple[str, int | None]]
+
+
+def _machine(topology: Topology) -> Host:
+    return host(
+        *(
+            function(f"{bus:02x}:{slot:02x}.{number}", _KINDS[kind], group)
+            for (bus, slot, number), (kind, group) in topology.items()
+        )
+    )
+
+
+def _naive(topology: Topology, where: tuple[int, int, int]) -> tuple[str, set[str], set[str]]:
+    """Verdict, what is in the way, the bridges: by going through the whole machine."""
+    text = {key: f"0000:{key[0]:02x}:{key[1]:02x}.{key[2]}" for key in topology}
+    going = [key for key in topology if key[:2] == where[:2]]
+    in_the_way: set[str] = set()
+    bridges: set[str] = set()
+    for key, (kind, group) in topology.items():
+        if key in going or group is None:
+            continue
+        if any(topology[mine][1] == group for mine in going):
+            (bridges if kind in _BRIDGES else in_the_way).add(text[key])
+    if topology[where][1] is None:
+        return "no-iommu", in_the_way, bridges
+    return ("shared" if in_the_way else "isolated"), in_the_way, bridges
+
+
+@given(topologies)
+def test_the_verdict_is_the_models_verdict(topology: Topology) -> None:
+    reports = {str(report.gpu.address): report for report in judge(_machine(topology))}
+    gpus = {key for key, (kind, _) in topology.items() if kind in _GPUS}
+    assert len(reports) == len(gpus)
+    for where in gpus:
+        report = reports[f"0000:{where[0]:02x}:{where[1]:02x}.{where[2]}"]
+        verdict, in_the_way, bridges = _naive(topology, where)
+        assert report.verdict.value == verdict
+        assert set(addresses(report.foreign_endpoints)) == in_the_way
+        assert set(addresses(report.bridges)) == bridges
+
+
+@given(topologies)
+def test_a_gpu_can_go_only_if_every_function_that_goes_has_a_group_of_its_own(
+    topology: Topology,
+) -> None:
+    machine = _machine(topology)
+    for report in judge(machine):
+        own = {f.address for f in report.functions}
+        covered = all(f.iommu_group is not None for f in report.functions)
+        members = {
+            device
+            for device in machine.devices
+            if device.address not in own
+            and device.iommu_group is not None
+            and device.iommu_group in {f.iommu_group for f in report.functions}
+        }
+        assert report.can_go == (covered and all(device.is_bridge for device in members))
+        # Whatever keeps it from going is said.
+        assert report.can_go == (not [f for f in report.findings if f.level is Level.BLOCK])
+
+
+@given(topologies)
+def test_all_functions_of_a_slot_go_and_are_told_apart_from_the_rest(topology: Topology) -> None:
+    machine = _machine(topology)
+    for gpu in machine.gpus():
+        report = judge_gpu(machine, gpu)
+        assert gpu in report.functions
+        parts = (*report.functions, *report.foreign_endpoints, *report.bridges)
+        assert len(set(parts)) == len(parts)
+        assert {f.address.slot for f in report.functions} == {gpu.address.slot}

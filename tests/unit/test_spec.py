@@ -1,0 +1,432 @@
+"""The spec: what an operator may write, and how a mistake is named: file, key, line, value."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.values import at
+from vfio_kit.errors import UsageError
+from vfio_kit.model import BootMode
+from vfio_kit.spec import GuestSpec, line_of, load_spec
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 operator@desk"
+
+FULL = f"""\
+# Every key there is.
+name = "gpu-vm"
+gpus = ["01:00.0", "0000:02:00.0"]
+guest = "debian-12"
+image = "/images/debian 12.qcow2"
+driver = "none"
+cpus = 8
+memory = 16384
+hugepages = "1G"
+disk = 40
+
+[boot]
+mode = "direct"
+kernel = "/boot/vmlinuz"
+initrd = "/boot/initrd.img"
+
+[network]
+name = "lab"
+
+[ssh]
+user = "operator"
+authorized_keys = [
+  "{KEY}",
+  "ssh-rsa AAAAB3NzaC1yc2E",
+]
+"""
+
+
+def load(tmp_path: Path, text: str, **options: Any) -> GuestSpec:
+    file = tmp_path / "gpu.toml"
+    file.write_text(text, encoding="utf-8")
+    return load_spec(file, options)
+
+
+def refusal(tmp_path: Path, text: str, **options: Any) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        load(tmp_path, text, **options)
+    return caught.value
+
+
+def test_a_name_and_a_gpu_are_enough(tmp_path: Path) -> None:
+    spec = load(tmp_path, 'name = "vm"\ngpus = ["01:00.0"]\n')
+    assert spec.model_dump() == {
+        "name": "vm",
+        "gpus": ["0000:01:00.0"],
+        "guest": "ubuntu-22.04",
+        "image": None,
+        "driver": "470",
+        "cpus": 4,
+        "memory": 8192,
+        "hugepages": "2M",
+        "disk": None,
+        "boot": {"mode": None, "kernel": None, "initrd": None},
+        "network": {"name": "default"},
+        "ssh": {"user": None, "authorized_keys": []},
+    }
+    assert spec.addresses == (at("01:00.0"),)
+    assert spec.boot.effective_mode is BootMode.BIOS
+
+
+def test_every_key_that_there_is(tmp_path: Path) -> None:
+    spec = load(tmp_path, FULL)
+    assert spec.gpus == ["0000:01:00.0", "0000:02:00.0"]
+    assert (spec.guest, spec.image, spec.driver) == (
+        "debian-12",
+        "/images/debian 12.qcow2",
+        "none",
+    )
+    assert (spec.cpus, spec.memory, spec.hugepages, spec.disk) == (8, 16384, "1G", 40)
+    assert (spec.boot.mode, spec.boot.kernel) == (BootMode.DIRECT, "/boot/vmlinuz")
+    assert spec.network.name == "lab"
+    assert (spec.ssh.user, spec.ssh.authorized_keys[0]) == ("operator", KEY)
+
+
+@pytest.mark.parametrize(
+    ("boot", "mode"),
+    [
+        ("", BootMode.BIOS),
+        ('[boot]\nmode = "uefi"', BootMode.UEFI),
+        ('[boot]\nmode = "bios"', BootMode.BIOS),
+        ('[boot]\nkernel = "/k"\ninitrd = "/i"', BootMode.DIRECT),
+        ('boot = { mode = "direct", kernel = "/k", initrd = "/i" }', BootMode.DIRECT),
+    ],
+)
+def test_a_kernel_means_direct_boot_and_none_means_bios(
+    tmp_path: Path, boot: str, mode: BootMode
+) -> None:
+    text = f'name = "vm"\ngpus = ["01:00.0"]\n{boot}\n'
+    assert load(tmp_path, text).boot.effective_mode is mode
+
+
+# The text, the line, and what is said behind "file:line: ".
+MISTAKES: dict[str, tuple[str, int, str]] = {
+    "unknown key": (
+        'name = "vm"\ngpus = ["01:00.0"]\nmemroy = 8192\n',
+        3,
+        "unknown key 'memroy'",
+    ),
+    "unknown key in a table": (
+        'name = "vm"\ngpus = ["01:00.0"]\n\n[boot]\n# how\nmodus = "bios"\n',
+        6,
+        "unknown key 'boot.modus'",
+    ),
+    "unknown table": (
+        'name = "vm"\ngpus = ["01:00.0"]\n[bot]\nmode = "bios"\n',
+        3,
+        "unknown key 'bot'",
+    ),
+    "a string for a number": (
+        'name = "vm"\nmemory = "8192"\ngpus = ["01:00.0"]\n',
+        2,
+        "memory = '8192': Input should be a valid integer",
+    ),
+    "a truth for a number": (
+        'name = "vm"\ngpus = ["01:00.0"]\ncpus = true\n',
+        3,
+        "cpus = True: Input should be a valid integer",
+    ),
+    "a fraction for a number": (
+        'name = "vm"\ngpus = ["01:00.0"]\ncpus = 1.5\n',
+        3,
+        "cpus = 1.5: Input should be a valid integer",
+    ),
+    "a number for a string": (
+        'gpus = ["01:00.0"]\nname = 7\n',
+        2,
+        "name = 7: Input should be a valid string",
+    ),
+    "a number for the driver": (
+        'name = "vm"\ngpus = ["01:00.0"]\ndriver = 470\n',
+        3,
+        "driver = 470: Input should be '470' or 'none'",
+    ),
+    "a driver that nobody has": (
+        'name = "vm"\ngpus = ["01:00.0"]\ndriver = "390"\n',
+        3,
+        "driver = '390': Input should be '470' or 'none'",
+    ),
+    "one string for the list of GPUs": (
+        'name = "vm"\n\n\ngpus = "01:00.0"\n',
+        4,
+        "gpus = '01:00.0': Input should be a valid list",
+    ),
+    "no GPU": (
+        'name = "vm"\ngpus = []\n',
+        2,
+        "gpus = []: List should have at least 1 item after validation, not 0",
+    ),
+    "a GPU that is no address, far down in its list": (
+        'name = "vm"\ngpus = [\n  "01:00.0",\n  # the other half\n  "gpu1",\n]\ncpus = 2\n',
+        2,
+        "gpus.1 = 'gpu1': 'gpu1' is not a PCI address",
+    ),
+    "a guest that nobody knows": (
+        'name = "vm"\ngpus = ["01:00.0"]\nguest = "ubuntu-24.04"\n',
+        3,
+        "guest = 'ubuntu-24.04': is not a guest system that is known: ubuntu-22.04, debian-12",
+    ),
+    "a relative path": (
+        'name = "vm"\ngpus = ["01:00.0"]\nimage = "jammy.img"\n',
+        3,
+        "image = 'jammy.img': is not an absolute path",
+    ),
+    "a path of two lines": (
+        'name = "vm"\ngpus = ["01:00.0"]\nimage = """/images\n/jammy.img"""\n',
+        3,
+        "image = '/images\\n/jammy.img': holds a control character",
+    ),
+    "no CPU": (
+        'name = "vm"\ngpus = ["01:00.0"]\ncpus = 0\n',
+        3,
+        "cpus = 0: Input should be greater than or equal to 1",
+    ),
+    "too many CPUs": (
+        'name = "vm"\ngpus = ["01:00.0"]\ncpus = 1025\n',
+        3,
+        "cpus = 1025: Input should be less than or equal to 1024",
+    ),
+    "too little memory": (
+        'name = "vm"\ngpus = ["01:00.0"]\nmemory = 128\n',
+        3,
+        "memory = 128: Input should be greater than or equal to 256",
+    ),
+    "less than no disk": (
+        'name = "vm"\ngpus = ["01:00.0"]\ndisk = -1\n',
+        3,
+        "disk = -1: Input should be greater than or equal to 1",
+    ),
+    "a page size that no x86 has": (
+        'name = "vm"\ngpus = ["01:00.0"]\nhugepages = "4M"\n',
+        3,
+        "hugepages = '4M': Input should be '2M', '1G' or 'off'",
+    ),
+    "a boot mode that there is not": (
+        'name = "vm"\ngpus = ["01:00.0"]\n[boot]\nmode = "pxe"\n',
+        4,
+        "boot.mode = 'pxe': ",
+    ),
+    "a string for a table": (
+        'name = "vm"\ngpus = ["01:00.0"]\nboot = "bios"\n',
+        3,
+        "boot = 'bios': Input should be a valid dictionary",
+    ),
+    "a kernel without its initrd": (
+        'name = "vm"\ngpus = ["01:00.0"]\n[boot]\nkernel = "/k"\n',
+        3,
+        "boot: kernel and initrd go together",
+    ),
+    "direct boot without a kernel": (
+        'name = "vm"\ngpus = ["01:00.0"]\n[boot]\nmode = "direct"\n',
+        3,
+        "boot: mode direct needs kernel and initrd",
+    ),
+    "a kernel that would be ignored": (
+        'name = "vm"\ngpus = ["01:00.0"]\n[boot]\nmode = "uefi"\nkernel = "/k"\ninitrd = "/i"\n',
+        3,
+        "boot: mode uefi takes the image's own kernel, not a given one",
+    ),
+    "a user that no system takes": (
+        'name = "vm"\ngpus = ["01:00.0"]\n[ssh]\nuser = "Root User"\n',
+        4,
+        "ssh.user = 'Root User': ",
+    ),
+    "a private key in the place of a public one": (
+        'name = "vm"\ngpus = ["01:00.0"]\n[ssh]\nauthorized_keys = ["-----BEGIN OPENSSH"]\n',
+        4,
+        "ssh.authorized_keys.0 = '-----BEGIN OPENSSH': is not an OpenSSH public key",
+    ),
+    "a key type without its key": (
+        'name = "vm"\ngpus = ["01:00.0"]\n[ssh]\nauthorized_keys = ["ssh-ed25519 me@desk"]\n',
+        4,
+        "ssh.authorized_keys.0 = 'ssh-ed25519 me@desk': is not an OpenSSH public key",
+    ),
+    "a network without a name": (
+        'name = "vm"\ngpus = ["01:00.0"]\n[network]\nname = ""\n',
+        4,
+        "network.name = '': String should have at least 1 character",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_by_file_line_key_and_value(tmp_path: Path, mistake: str) -> None:
+    text, line, sentence = MISTAKES[mistake]
+    error = refusal(tmp_path, text)
+    assert error.message.startswith(f"{tmp_path / 'gpu.toml'}:{line}: {sentence}")
+    assert "known keys: name, gpus, guest" in error.hint
+
+
+@pytest.mark.parametrize("name", ["", "Gpu", "a_b", "-a", "a-", "a\n", "a" * 64, "../x", "$(id)"])
+def test_a_name_that_no_vm_can_have(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_spec(None, {"name": name, "gpus": ["01:00.0"]})
+    assert caught.value.message.startswith(f"name = {name!r}"[:80])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('gpus = ["01:00.0"]\n', "name is missing"),
+        ('name = "vm"\n', "gpus is missing"),
+        (
+            'name = "vm"\ngpus = ["01:00.0"]\nmemory = 1025\n',
+            "memory = 1025 MiB is no multiple of a 2M page",
+        ),
+        (
+            'name = "vm"\ngpus = ["01:00.0"]\nmemory = 1536\nhugepages = "1G"\n',
+            "memory = 1536 MiB is no multiple of a 1G page",
+        ),
+        (
+            'name = "vm"\ngpus = ["01:00.0", "0000:01:00.0"]\n',
+            "gpus names the same address twice",
+        ),
+    ],
+)
+def test_a_mistake_of_no_single_line_is_named_with_its_file(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    assert refusal(tmp_path, text).message == f"{tmp_path / 'gpu.toml'}: {sentence}"
+
+
+def test_memory_of_any_size_goes_without_hugepages(tmp_path: Path) -> None:
+    text = 'name = "vm"\ngpus = ["01:00.0"]\nmemory = 1025\nhugepages = "off"\n'
+    assert load(tmp_path, text).memory == 1025
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+    text = 'name = "vm"\ngpus = ["01:00.0"]\ncpus = 0\ncolour = "red"\n'
+    message = refusal(tmp_path, text).message
+    assert f"{tmp_path / 'gpu.toml'}:3: cpus = 0" in message
+    assert f"{tmp_path / 'gpu.toml'}:4: unknown key 'colour'" in message
+
+
+def test_an_option_wins_over_the_file(tmp_path: Path) -> None:
+    spec = load(tmp_path, FULL, **{"name": "other", "gpus": ["03:00.0"], "network.name": "br0"})
+    assert (spec.name, spec.gpus, spec.network.name) == ("other", ["0000:03:00.0"], "br0")
+    assert (spec.memory, spec.guest) == (16384, "debian-12")
+
+
+def test_an_option_that_is_not_given_leaves_the_file_alone(tmp_path: Path) -> None:
+    assert load(tmp_path, FULL, memory=None, cpus=None).memory == 16384
+
+
+def test_an_option_makes_the_table_that_the_file_lacks() -> None:
+    spec = load_spec(None, {"name": "vm", "gpus": ["01:00.0"], "boot.mode": "uefi"})
+    assert spec.boot.effective_mode is BootMode.UEFI
+
+
+def test_a_mistake_in_an_option_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    error = refusal(tmp_path, FULL, cpus=0)
+    assert error.message == "cpus = 0: Input should be greater than or equal to 1"
+
+
+def test_an_option_into_a_table_that_is_none_is_a_mistake_of_the_file(tmp_path: Path) -> None:
+    text = 'name = "vm"\ngpus = ["01:00.0"]\nboot = "bios"\n'
+    error = refusal(tmp_path, text, **{"boot.mode": "uefi"})
+    assert error.message.startswith(f"{tmp_path / 'gpu.toml'}:3: boot = 'bios': ")
+
+
+def test_a_value_without_end_is_cut_short_in_the_error() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_spec(None, {"name": "vm", "gpus": ["01:00.0"], "image": "x" * 100_000})
+    assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b'name = "vm"\ngpus = [\n', "(at end of document)"),
+        (b"= 1\n", "(at line 1, column 1)"),
+        (b'name = "a"\nname = "b"\n', "(at line 2"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+    ],
+)
+def test_a_file_that_is_no_toml(tmp_path: Path, data: bytes, words: str) -> None:
+    file = tmp_path / "gpu.toml"
+    file.write_bytes(data)
+    with pytest.raises(UsageError) as caught:
+        load_spec(file, {})
+    assert str(file) in caught.value.message
+    assert words in caught.value.message
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_spec(tmp_path / "no.toml", {})
+    assert caught.value.message == (
+        f"cannot read the spec {tmp_path / 'no.toml'}: No such file or directory"
+    )
+
+
+def test_a_directory_in_the_place_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_spec(tmp_path, {})
+    assert "Is a directory" in caught.value.message
+
+
+def test_an_address_is_kept_as_the_kernel_writes_it(tmp_path: Path) -> None:
+    text = 'name = "vm"\ngpus = ["0A:1F.1", "10000:01:00.0"]\n'
+    assert load(tmp_path, text).gpus == ["0000:0a:1f.1", "10000:01:00.0"]
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (["name"], 2),
+        (["gpus"], 3),
+        (["boot"], 12),
+        (["boot", "kernel"], 14),
+        (["network", "name"], 18),
+        (["ssh", "authorized_keys"], 22),
+        (["ssh", "nothing"], None),
+        (["name", "inner"], None),
+        (["nothing"], None),
+        ([], None),
+    ],
+)
+def test_the_line_of_a_key(path: list[str], line: int | None) -> None:
+    assert line_of(FULL, path) == line
+
+
+@pytest.mark.parametrize("value", ['"""\na\n\nb\n"""', "'''\n\n'''", "[\n 1,\n # x\n 2,\n]"])
+def test_a_value_of_several_lines_is_at_its_first(value: str) -> None:
+    text = f"# c\n\nbefore = 1\nkey = {value}\nafter = 2\n"
+    assert line_of(text, ["key"]) == 4
+    assert line_of(text, ["after"]) == text[: text.index("after")].count("\n") + 1
+
+
+# Documents by parts, so that the test knows by itself where each key stands.
+_names = st.text("abcdefgh", min_size=1, max_size=3)
+_values = st.sampled_from(
+    ["1", '"x"', "true", "[]", "[\n  1,\n  2,\n]", '"""\nmany\n\nlines"""', "'''\n[x]\n'''", "{a=1}"]
+)
+_fillers = st.lists(st.sampled_from(["", "# a comment", "   ", "# [x]", "# k = 1"]), max_size=3)
+
+
+@given(
+    st.lists(st.tuples(_names, _values, _fillers), unique_by=lambda part: part[0], max_size=5),
+    st.lists(st.tuples(_names, _values, _fillers), unique_by=lambda part: part[0], max_size=5),
+)
+def test_the_line_of_every_key_of_any_document(
+    top: list[tuple[str, str, list[str]]], table: list[tuple[str, str, list[str]]]
+) -> None:
+    lines: list[str] = []
+    expected: dict[tuple[str, ...], int] = {}
+    for section, parts in (((), top), (("table",), table)):
+        if section:
+            expected[section] = len(lines) + 1
+            lines.append("[table]")
+        for name, value, fillers in parts:
+            lines += fillers
+            expected[(*section, name)] = len(lines) + 1
+            lines += f"{name} = {value}".split("\n")
+    text = "\n".join(lines) + "\n"
+    assert {path: line_of(text, list(path)) for path in expected} == expected
