@@ -406,7 +406,16 @@ def test_a_value_of_several_lines_is_at_its_first(value: str) -> None:
 # Documents by parts, so that the test knows by itself where each key stands.
 _names = st.text("abcdefgh", min_size=1, max_size=3)
 _values = st.sampled_from(
-    ["1", '"x"', "true", "[]", "[\n  1,\n  2,\n]", '"""\nmany\n\nlines"""', "'''\n[x]\n'''", "{a=1}"]
+    [
+        "1",
+        '"x"',
+        "true",
+        "[]",
+        "[\n  1,\n  2,\n]",
+        '"""\nmany\n\nlines"""',
+        "'''\n[x]\n'''",
+        "{a=1}",
+    ]
 )
 _fillers = st.lists(st.sampled_from(["", "# a comment", "   ", "# [x]", "# k = 1"]), max_size=3)
 

@@ -1,0 +1,370 @@
+"""Host and spec become a plan: where each function goes, what is done, and what undoes it."""
+
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.machines import (
+    E1000,
+    K80,
+    M4000,
+    M4000_AUDIO,
+    QXL,
+    k80_pair,
+    m4000_isolated,
+    m4000_shared,
+    write_machine,
+)
+from tests.unit.values import at, function, host, spec
+from vfio_kit.errors import Refused, UsageError
+from vfio_kit.host.names import name_lookup
+from vfio_kit.host.read import read_host
+from vfio_kit.knowledge.guests import GUESTS
+from vfio_kit.model import (
+    Boot,
+    BootMode,
+    DeviceIdentity,
+    Host,
+    HostDevice,
+    Hugepages,
+    StepKind,
+    UpPlan,
+)
+from vfio_kit.plan import make_plan, place
+
+M4000_HOST = host(
+    function("00:02.0", QXL, 2, boot_vga=True),
+    function("01:00.0", M4000, 6, name="GM204GL [Quadro M4000]"),
+    function("01:00.1", M4000_AUDIO, 6, driver="snd_hda_intel"),
+)
+
+
+def plan(*gpus: str, machine: Host = M4000_HOST, **fields: Any) -> UpPlan:
+    return make_plan(machine, spec(*gpus, **fields))
+
+
+def guest_places(devices: tuple[HostDevice, ...]) -> list[str]:
+    """host function -> guest bus.function, with a + for multifunction."""
+    return [
+        f"{d.source} -> {d.guest_bus}.{d.guest_function}{'+' if d.multifunction else ''}"
+        for d in devices
+    ]
+
+
+def test_the_whole_of_a_plan() -> None:
+    made = plan("01:00.0", image="/images/jammy.img", disk=20)
+    domain = made.domain
+    assert (domain.name, domain.memory_mib, domain.cpus) == ("gpu-vm", 8192, 4)
+    assert domain.hugepages == Hugepages(2048, 4096, 4)
+    assert domain.boot == Boot(BootMode.BIOS)
+    assert domain.disk == "/var/lib/libvirt/images/gpu-vm.qcow2"
+    assert domain.seed == "/var/lib/libvirt/images/gpu-vm-seed.iso"
+    assert domain.console_log == "/var/log/libvirt/qemu/gpu-vm-console.log"
+    assert domain.network == "default"
+    assert domain.root_ports == (1,)
+    assert (made.guest, made.user, made.driver) == ("ubuntu-22.04", "ubuntu", "470")
+    assert (made.image, made.disk_gib) == ("/images/jammy.img", 20)
+    assert made.state_dir == "/var/lib/vfio-kit/gpu-vm"
+    assert made.gpus == (at("01:00.0"),)
+    assert made.devices == (
+        DeviceIdentity(at("01:00.0"), "10de:13f1", None, "GM204GL [Quadro M4000]"),
+        DeviceIdentity(at("01:00.1"), "10de:0fbb", "snd_hda_intel", None),
+    )
+    assert made.findings == ()
+
+
+def test_every_step_says_what_it_does_and_what_undoes_it() -> None:
+    steps = plan("01:00.0", image="/images/jammy.img").steps
+    assert [(step.kind.value, step.what, step.undo) for step in steps] == [
+        ("state", "record the VM in /var/lib/vfio-kit/gpu-vm", "remove the record"),
+        (
+            "hugepages",
+            "make 4096 hugepages of 2 MiB free (8192 MiB)",
+            "give back the pages that were added",
+        ),
+        ("keys", "generate the guest's SSH host key and a client key", "remove the keys"),
+        (
+            "disk",
+            "create the overlay /var/lib/libvirt/images/gpu-vm.qcow2 on /images/jammy.img",
+            "remove the overlay",
+        ),
+        (
+            "seed",
+            "write the cloud-init seed /var/lib/libvirt/images/gpu-vm-seed.iso",
+            "remove the seed",
+        ),
+        ("define", "define the libvirt domain gpu-vm", "undefine the domain"),
+        (
+            "start",
+            "start it; libvirt binds to vfio-pci: 0000:01:00.0 from no driver, "
+            "0000:01:00.1 from snd_hda_intel",
+            "stop it; libvirt gives back: 0000:01:00.0 to no driver, 0000:01:00.1 to snd_hda_intel",
+        ),
+        ("wait", "wait for SSH with the host key made above, and for cloud-init", ""),
+    ]
+
+
+def test_only_waiting_leaves_nothing_to_undo() -> None:
+    steps = plan("01:00.0").steps
+    assert {step.kind for step in steps if not step.undo} == {StepKind.WAIT}
+    assert {step.kind for step in steps} == set(StepKind)
+
+
+def test_without_hugepages_there_is_no_such_step() -> None:
+    made = plan("01:00.0", hugepages="off", memory=1025)
+    assert made.domain.hugepages is None
+    assert StepKind.HUGEPAGES not in {step.kind for step in made.steps}
+
+
+@pytest.mark.parametrize(
+    ("size", "memory", "cpus", "pages", "words"),
+    [
+        ("2M", 8192, 4, Hugepages(2048, 4096, 4), "4096 hugepages of 2 MiB free (8192 MiB)"),
+        ("2M", 256, 1, Hugepages(2048, 128, 1), "128 hugepages of 2 MiB free (256 MiB)"),
+        ("1G", 16384, 16, Hugepages(1048576, 16, 16), "16 hugepages of 1 GiB free (16384 MiB)"),
+        # More threads than 16 gain nothing.
+        ("1G", 1024, 64, Hugepages(1048576, 1, 16), "1 hugepages of 1 GiB free (1024 MiB)"),
+    ],
+)
+def test_hugepages_hold_the_guests_memory(
+    size: str, memory: int, cpus: int, pages: Hugepages, words: str
+) -> None:
+    made = plan("01:00.0", hugepages=size, memory=memory, cpus=cpus)
+    assert made.domain.hugepages == pages
+    assert words in made.steps[1].what
+
+
+@given(st.integers(128, 1 << 20), st.sampled_from(["2M", "1G"]))
+def test_hugepages_are_the_guests_memory_exactly(pages_of_2m: int, size: str) -> None:
+    memory = pages_of_2m * 2 if size == "2M" else (pages_of_2m % 1024 + 1) * 1024
+    pages = plan("01:00.0", hugepages=size, memory=memory).domain.hugepages
+    assert pages is not None
+    assert pages.size_kib * pages.count == memory * 1024
+
+
+@pytest.mark.parametrize(
+    ("addresses", "places"),
+    [
+        (["01:00.0"], ["0000:01:00.0 -> 1.0"]),
+        (["01:00.0", "01:00.1"], ["0000:01:00.0 -> 1.0+", "0000:01:00.1 -> 1.1"]),
+        # Numbers are kept, with their gaps.
+        (["01:00.3", "01:00.0"], ["0000:01:00.0 -> 1.0+", "0000:01:00.3 -> 1.3"]),
+        # A guest that finds no function 0 looks no further.
+        (["01:00.2", "01:00.1"], ["0000:01:00.1 -> 1.0+", "0000:01:00.2 -> 1.1"]),
+        (["01:00.7"], ["0000:01:00.7 -> 1.0"]),
+        # One root port a slot, in the order of addresses.
+        (
+            ["02:00.0", "01:00.0", "01:00.1"],
+            ["0000:01:00.0 -> 1.0+", "0000:01:00.1 -> 1.1", "0000:02:00.0 -> 2.0"],
+        ),
+        (["01:00.0", "01:01.0"], ["0000:01:00.0 -> 1.0", "0000:01:01.0 -> 2.0"]),
+        (["0001:01:00.0", "01:00.0"], ["0000:01:00.0 -> 1.0", "0001:01:00.0 -> 2.0"]),
+        ([], []),
+    ],
+)
+def test_functions_of_a_slot_share_a_root_port(addresses: list[str], places: list[str]) -> None:
+    assert guest_places(place(tuple(map(at, addresses)))) == places
+
+
+_functions = st.sets(
+    st.builds(
+        lambda bus, slot, number: at(f"{bus:02x}:{slot:02x}.{number}"),
+        st.integers(0, 3),
+        st.integers(0, 2),
+        st.integers(0, 7),
+    ),
+    max_size=12,
+)
+
+
+@given(_functions)
+def test_a_guest_finds_every_function(addresses: set[Any]) -> None:
+    devices = place(tuple(addresses))
+    assert {d.source for d in devices} == addresses
+    places = [(d.guest_bus, d.guest_function) for d in devices]
+    assert len(set(places)) == len(places)
+    for bus in {d.guest_bus for d in devices}:
+        here = [d for d in devices if d.guest_bus == bus]
+        assert len({d.source.slot for d in here}) == 1
+        # Function 0 is there, and it alone says whether there are more.
+        assert [d.guest_function for d in here if d.multifunction] == ([0] if here[1:] else [])
+        assert 0 in {d.guest_function for d in here}
+    assert sorted({d.guest_bus for d in devices}) == list(
+        range(1, len({a.slot for a in addresses}) + 1)
+    )
+
+
+def test_two_gpus_in_two_slots_go_behind_two_ports(tmp_path: Path) -> None:
+    root = write_machine(tmp_path, k80_pair())
+    made = make_plan(read_host(root, name_lookup(root)), spec("03:00.0", "04:00.0"))
+    assert guest_places(made.domain.host_devices) == [
+        "0000:03:00.0 -> 1.0",
+        "0000:04:00.0 -> 2.0",
+    ]
+    assert made.domain.root_ports == (1, 2)
+    assert {device.name for device in made.devices} == {"GK210GL [Tesla K80]"}
+
+
+def test_one_half_of_a_k80_goes_alone(tmp_path: Path) -> None:
+    made = make_plan(read_host(write_machine(tmp_path, k80_pair())), spec("04:00.0"))
+    assert guest_places(made.domain.host_devices) == ["0000:04:00.0 -> 1.0"]
+
+
+TWO_IN_ONE_GROUP = host(
+    function("01:00.0", M4000, 6),
+    function("01:00.1", M4000_AUDIO, 6),
+    function("02:00.0", K80, 6),
+)
+
+
+def test_two_gpus_of_one_group_go_if_both_are_asked_for() -> None:
+    made = plan("02:00.0", "01:00.0", machine=TWO_IN_ONE_GROUP)
+    assert [str(device.address) for device in made.devices] == [
+        "0000:01:00.0",
+        "0000:01:00.1",
+        "0000:02:00.0",
+    ]
+    assert made.gpus == (at("02:00.0"), at("01:00.0"))
+
+
+@pytest.mark.parametrize("gpu", ["01:00.0", "02:00.0"])
+def test_one_of_them_alone_is_refused(gpu: str) -> None:
+    with pytest.raises(Refused):
+        plan(gpu, machine=TWO_IN_ONE_GROUP)
+
+
+def test_two_gpus_of_one_group_do_not_bring_a_nic_along() -> None:
+    machine = host(*TWO_IN_ONE_GROUP.devices, function("03:00.0", E1000, 6))
+    with pytest.raises(Refused) as caught:
+        plan("01:00.0", "02:00.0", machine=machine)
+    assert "0000:03:00.0 Ethernet controller" in caught.value.message
+    assert "also holds 0000:02:00.0" not in caught.value.message
+
+
+def test_two_gpus_of_one_slot_are_not_handed_over_twice() -> None:
+    machine = host(function("01:00.0", M4000, 6), function("01:00.1", K80, 6))
+    made = plan("01:00.0", "01:00.1", machine=machine)
+    assert guest_places(made.domain.host_devices) == [
+        "0000:01:00.0 -> 1.0+",
+        "0000:01:00.1 -> 1.1",
+    ]
+
+
+def test_a_gpu_that_shares_its_group_is_refused_with_reason_and_next_step(tmp_path: Path) -> None:
+    root = write_machine(tmp_path, m4000_shared())
+    with pytest.raises(Refused) as caught:
+        make_plan(read_host(root, name_lookup(root)), spec("02:01.0"))
+    assert caught.value.exit_code == 3
+    assert caught.value.message == (
+        "0000:02:01.0 (GM204GL [Quadro M4000]) cannot go to a guest: group 6 also holds "
+        "0000:02:02.0 Ethernet controller [8086:100e] (driver e1000) interface enp2s2"
+    )
+    assert "slot with a root port of its own" in caught.value.hint
+
+
+def test_a_reason_that_two_gpus_share_is_said_once() -> None:
+    machine = host(function("01:00.0", K80), function("02:00.0", K80))
+    with pytest.raises(Refused) as caught:
+        plan("01:00.0", "02:00.0", machine=machine)
+    assert caught.value.message.count("no IOMMU groups") == 1
+    assert "0000:01:00.0 (10de:102d), 0000:02:00.0 (10de:102d)" in caught.value.message
+
+
+def test_an_address_where_nothing_is_names_the_gpus_that_are_there() -> None:
+    with pytest.raises(UsageError) as caught:
+        plan("09:00.0")
+    assert caught.value.exit_code == 2
+    assert caught.value.message == "no PCI device 0000:09:00.0 on this host"
+    assert caught.value.hint == (
+        "GPUs here: 0000:00:02.0 1b36:0100, 0000:01:00.0 GM204GL [Quadro M4000]"
+    )
+
+
+def test_an_address_that_is_no_gpu_is_named_for_what_it_is() -> None:
+    with pytest.raises(UsageError) as caught:
+        plan("01:00.1")
+    assert caught.value.message == (
+        "not a GPU: 0000:01:00.1 audio device [10de:0fbb] (driver snd_hda_intel)"
+    )
+    assert "class 03xx" in caught.value.hint
+
+
+def test_a_host_without_gpus_says_none() -> None:
+    with pytest.raises(UsageError) as caught:
+        plan("01:00.0", machine=host())
+    assert caught.value.hint == "GPUs here: none"
+
+
+def test_warnings_come_along_with_the_plan_each_once() -> None:
+    machine = host(
+        function("01:00.0", M4000, 6, boot_vga=True),
+        function("01:00.1", K80, 6),
+        cmdline="pcie_acs_override=downstream",
+    )
+    made = plan("01:00.0", "01:00.1", machine=machine)
+    codes = [(finding.code, str(finding.device)) for finding in made.findings]
+    assert codes == [
+        ("VK103", "0000:01:00.0"),
+        ("VK301", "0000:01:00.0"),
+        ("VK103", "0000:01:00.1"),
+    ]
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_guest_system_has_its_user_and_its_root(guest: str) -> None:
+    made = plan("01:00.0", guest=guest, boot={"kernel": "/boot/vmlinuz", "initrd": "/boot/initrd"})
+    assert made.user == GUESTS[guest].user
+    boot = made.domain.boot
+    assert (boot.mode, boot.kernel, boot.initrd) == (
+        BootMode.DIRECT,
+        "/boot/vmlinuz",
+        "/boot/initrd",
+    )
+    assert boot.cmdline.startswith(f"root={GUESTS[guest].root} ro console=ttyS0")
+
+
+def test_the_spec_may_name_another_user_and_more_keys() -> None:
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 operator@desk"
+    made = plan("01:00.0", ssh={"user": "operator", "authorized_keys": [key]})
+    assert (made.user, made.authorized_keys) == ("operator", (key,))
+
+
+def test_paths_are_where_the_caller_wants_them(tmp_path: Path) -> None:
+    made = make_plan(
+        read_host(write_machine(tmp_path, m4000_isolated())),
+        spec("01:00.0"),
+        state_dir="/srv/state",
+        image_dir="/srv/images",
+    )
+    assert made.state_dir == "/srv/state/gpu-vm"
+    assert made.domain.disk == "/srv/images/gpu-vm.qcow2"
+    assert made.domain.seed == "/srv/images/gpu-vm-seed.iso"
+
+
+def test_identity_of_a_vm_follows_from_its_name_alone() -> None:
+    # Written down: another address would be another machine to DHCP, another UUID to libvirt.
+    domain = plan("01:00.0").domain
+    assert (domain.mac, domain.uuid) == (
+        "52:54:00:52:71:3a",
+        "ff2c847a-d129-5966-afd6-af569b5dba80",
+    )
+    assert plan("01:00.0", memory=4096, cpus=1).domain.mac == domain.mac
+
+
+@given(st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", fullmatch=True))
+def test_mac_and_uuid_are_well_formed_for_every_name(name: str) -> None:
+    domain = make_plan(M4000_HOST, spec("01:00.0", name=name)).domain
+    assert re.fullmatch(r"52:54:00(:[0-9a-f]{2}){3}", domain.mac)
+    assert str(uuid.UUID(domain.uuid)) == domain.uuid
+    assert uuid.UUID(domain.uuid).version == 5
+
+
+def test_names_do_not_collide() -> None:
+    domains = [make_plan(M4000_HOST, spec("01:00.0", name=f"vm-{n}")).domain for n in range(200)]
+    assert len({domain.uuid for domain in domains}) == 200
+    assert len({domain.mac for domain in domains}) == 200
