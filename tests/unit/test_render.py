@@ -1,0 +1,481 @@
+"""A plan becomes files: goldens, each proven by its real consumer, and values that mean harm."""
+
+import json
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.machines import M4000, Machine, k80_pair, m4000_isolated, write_machine
+from tests.unit.tools import accepts
+from tests.unit.values import TEST_KEYS, function, host, spec
+from vfio_kit.assets import asset_dir
+from vfio_kit.errors import VfioKitError
+from vfio_kit.host.names import name_lookup
+from vfio_kit.host.read import read_host
+from vfio_kit.knowledge.guests import GUESTS
+from vfio_kit.knowledge.provisioning import PROVISIONING
+from vfio_kit.model import UpPlan
+from vfio_kit.plan import make_plan
+from vfio_kit.render import OUTPUTS, qemu_arguments, render
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+OPERATOR = "ssh-ed25519 AAAATESTKEYOPERATOR operator@desk"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A folder of goldens: a spec on a machine, and the outputs whose files it holds."""
+
+    machine: Callable[[], Machine]
+    spec: dict[str, Any]
+    outputs: tuple[str, ...] = ("libvirt", "qemu")
+    gpus: tuple[str, ...] = ("01:00.0",)
+    keys: tuple[str, ...] = field(default=())
+
+
+_KERNEL = {"kernel": "/boot/vmlinuz-6.1.0-guest", "initrd": "/boot/initrd.img-6.1.0-guest"}
+_IMAGE = "/var/lib/libvirt/images/jammy-server-cloudimg-amd64.img"
+
+CASES: dict[str, Case] = {
+    "m4000-direct": Case(m4000_isolated, {"image": _IMAGE, "boot": _KERNEL}),
+    "m4000-bios": Case(m4000_isolated, {"image": _IMAGE, "cpus": 8, "memory": 16384}),
+    "m4000-uefi": Case(m4000_isolated, {"image": _IMAGE, "boot": {"mode": "uefi"}}),
+    "m4000-no-hugepages": Case(
+        m4000_isolated, {"hugepages": "off", "memory": 3000, "network": {"name": "lab"}}
+    ),
+    "k80-pair-1G": Case(
+        k80_pair,
+        {"image": _IMAGE, "hugepages": "1G", "memory": 32768, "cpus": 32},
+        gpus=("03:00.0", "04:00.0"),
+    ),
+    "ubuntu-22.04-470": Case(
+        m4000_isolated, {"ssh": {"authorized_keys": [OPERATOR]}}, ("cloud-init",)
+    ),
+    "debian-12-470": Case(
+        m4000_isolated,
+        {"guest": "debian-12", "boot": _KERNEL, "disk": 40},
+        ("libvirt", "qemu", "cloud-init"),
+    ),
+    "debian-12-none": Case(
+        m4000_isolated, {"guest": "debian-12", "driver": "none"}, ("cloud-init",)
+    ),
+}
+
+
+def plan_of(case: Case, root: Path) -> UpPlan:
+    host = read_host(write_machine(root, case.machine()), name_lookup(root))
+    return make_plan(host, spec(*case.gpus, **case.spec))
+
+
+def rendered(case: Case, root: Path) -> dict[str, str]:
+    plan = plan_of(case, root)
+    keys = replace(TEST_KEYS, authorized=(*TEST_KEYS.authorized, *plan.authorized_keys))
+    return {file.path: file.text for output in case.outputs for file in render(output, plan, keys)}
+
+
+def goldens(output: str, *names: str) -> list[Path]:
+    """These files of an output, in every case that has it."""
+    return [
+        GOLDEN / name / file
+        for name, case in CASES.items()
+        if output in case.outputs
+        for file in names
+    ]
+
+
+def label(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_rendered_is_the_golden(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    files = rendered(CASES[name], tmp_path)
+    folder = GOLDEN / name
+    if request.config.getoption("--update-goldens"):
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.iterdir():
+            old.unlink()
+        for path, text in files.items():
+            (folder / path).write_text(text, encoding="utf-8")
+    written = {path.name: path.read_text("utf-8") for path in folder.glob("*")}
+    assert written.keys() == files.keys(), "pytest --update-goldens writes them anew"
+    for path, text in files.items():
+        assert text == written[path], f"{name}/{path}: pytest --update-goldens writes it anew"
+
+
+def test_every_output_has_a_golden_for_every_guest() -> None:
+    covered = {
+        (output, case.spec.get("guest", "ubuntu-22.04"))
+        for case in CASES.values()
+        for output in case.outputs
+    }
+    assert covered == {(output, guest) for output in OUTPUTS for guest in GUESTS}
+
+
+def test_every_provisioning_has_a_golden() -> None:
+    covered = {
+        (case.spec.get("guest", "ubuntu-22.04"), case.spec.get("driver", "470"))
+        for case in CASES.values()
+        if "cloud-init" in case.outputs
+    }
+    assert covered >= PROVISIONING.keys()
+    assert {guest for guest, _ in PROVISIONING} <= GUESTS.keys()
+
+
+def test_every_golden_has_its_case() -> None:
+    assert {path.name for path in GOLDEN.iterdir()} == CASES.keys()
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_guest_system_has_its_folder_of_templates(guest: str) -> None:
+    assert (asset_dir("cloud-init") / guest / "user-data.j2").is_file()
+
+
+def test_rendering_twice_gives_the_same(tmp_path: Path) -> None:
+    case = CASES["debian-12-470"]
+    assert rendered(case, tmp_path / "one") == rendered(case, tmp_path / "two")
+
+
+def test_an_output_that_is_not_in_the_table(tmp_path: Path) -> None:
+    plan = plan_of(CASES["m4000-bios"], tmp_path)
+    with pytest.raises(KeyError):
+        render("vmware", plan, TEST_KEYS)
+
+
+def test_missing_templates_mean_a_damaged_installation() -> None:
+    with pytest.raises(VfioKitError) as caught:
+        asset_dir("no-such-folder")
+    assert "no-such-folder/ is missing" in caught.value.message
+
+
+# Proven by the real consumers.
+
+
+@pytest.mark.parametrize("path", goldens("libvirt", "domain.xml"), ids=label)
+def test_libvirt_takes_its_golden(path: Path) -> None:
+    accepts("virt-xml-validate", path, "domain")
+
+
+@pytest.mark.parametrize("path", goldens("qemu", "run.sh"), ids=label)
+def test_the_shell_takes_the_script(path: Path) -> None:
+    accepts("bash", "-n", path)
+    accepts("shellcheck", path)
+
+
+def provision_script(user_data: Path) -> str | None:
+    for file in yaml.safe_load(user_data.read_text("utf-8")).get("write_files", ()):
+        if file["path"] == "/usr/local/sbin/vfio-kit-provision":
+            assert file["permissions"] == "0755"
+            return str(file["content"])
+    return None
+
+
+@pytest.mark.parametrize("path", goldens("cloud-init", "user-data"), ids=label)
+def test_the_provision_script_is_a_sound_one_where_a_driver_is_asked_for(path: Path) -> None:
+    script = provision_script(path)
+    if path.parent.name.endswith("-none"):
+        assert script is None
+        return
+    assert script is not None
+    assert script.startswith("#!/bin/bash\n")
+    assert "\nset -euo pipefail\n" in script
+    accepts("bash", "-n", stdin=script)
+    accepts("shellcheck", "-", stdin=script)
+
+
+@pytest.mark.parametrize("path", goldens("cloud-init", "user-data"), ids=label)
+def test_user_data_gives_the_guest_its_identity(path: Path) -> None:
+    text = path.read_text("utf-8")
+    assert text.startswith("#cloud-config\n")
+    data = yaml.safe_load(text)
+    case = CASES[path.parent.name]
+    assert data["hostname"] == "gpu-vm"
+    assert data["locale"] == "C.UTF-8"
+    assert data["ssh_keys"] == {
+        "ed25519_private": TEST_KEYS.host_private,
+        "ed25519_public": TEST_KEYS.host_public,
+    }
+    assert (data["ssh_pwauth"], data["ssh_deletekeys"], data["disable_root"]) == (False, True, True)
+    (user,) = data["users"]
+    guest = GUESTS[case.spec.get("guest", "ubuntu-22.04")]
+    assert user["name"] == guest.user
+    assert user["lock_passwd"] is True
+    extra = case.spec.get("ssh", {}).get("authorized_keys", [])
+    assert user["ssh_authorized_keys"] == [*TEST_KEYS.authorized, *extra]
+    # An overlay of the image's own size has nothing to grow.
+    assert ("growpart" in data) == ("disk" not in case.spec)
+
+
+@pytest.mark.parametrize("path", goldens("cloud-init", "user-data"), ids=label)
+def test_a_driver_that_was_asked_for_is_installed_and_held(path: Path) -> None:
+    data = yaml.safe_load(path.read_text("utf-8"))
+    case = CASES[path.parent.name]
+    row = PROVISIONING.get((case.spec.get("guest", "ubuntu-22.04"), case.spec.get("driver", "470")))
+    if row is None:
+        assert "runcmd" not in data and "write_files" not in data
+        return
+    assert data["runcmd"] == [["/usr/local/sbin/vfio-kit-provision"]]
+    files = {file["path"]: file["content"] for file in data["write_files"]}
+    pins = files["/etc/apt/preferences.d/90vfio-kit"]
+    assert f"Package: {' '.join(row.never)}\nPin: release *\nPin-Priority: -1\n" in pins
+    script = provision_script(path)
+    assert script is not None
+    words = shlex.split(script.replace("\\\n", ""), comments=True)
+    for package in (*row.driver_packages, *row.cuda_packages, *row.hold):
+        assert package in words
+    assert not [package for package in row.never if package in words]
+    blacklist = files["/etc/modprobe.d/90vfio-kit.conf"]
+    assert "blacklist nouveau\n" in blacklist
+
+
+@pytest.mark.parametrize("path", goldens("cloud-init", "meta-data", "network-config"), ids=label)
+def test_the_rest_of_the_seed_names_the_same_machine(path: Path, tmp_path: Path) -> None:
+    domain = plan_of(CASES[path.parent.name], tmp_path).domain
+    data = yaml.safe_load(path.read_text("utf-8"))
+    if path.name == "meta-data":
+        assert data == {"instance-id": "vfio-kit-gpu-vm", "local-hostname": "gpu-vm"}
+    else:
+        primary = data["ethernets"]["primary"]
+        assert (data["version"], primary["match"]) == (2, {"macaddress": domain.mac})
+        assert (primary["dhcp4"], primary["dhcp-identifier"]) == (True, "mac")
+
+
+def test_only_the_owner_reads_what_holds_a_secret(tmp_path: Path) -> None:
+    plan = plan_of(CASES["debian-12-470"], tmp_path)
+    modes = {file.path: file.mode for output in OUTPUTS for file in render(output, plan, TEST_KEYS)}
+    assert modes == {
+        "domain.xml": 0o644,
+        "run.sh": 0o755,
+        "user-data": 0o600,
+        "meta-data": 0o600,
+        "network-config": 0o600,
+    }
+
+
+def test_the_host_key_is_in_the_seed_alone(tmp_path: Path) -> None:
+    plan = plan_of(CASES["debian-12-470"], tmp_path)
+    holders = {
+        file.path
+        for output in OUTPUTS
+        for file in render(output, plan, TEST_KEYS)
+        if "PRIVATE KEY" in file.text
+    }
+    assert holders == {"user-data"}
+
+
+# Both machines are one machine.
+
+
+def options(plan: UpPlan, name: str) -> list[dict[str, Any]]:
+    """The JSON values of one of QEMU's options."""
+    return [json.loads(value) for option, value in _pairs(plan) if option == name]
+
+
+def _pairs(plan: UpPlan) -> Iterator[tuple[str, str]]:
+    for row in qemu_arguments(plan.domain):
+        if len(row) == 2 and row[1].startswith("{"):
+            yield row[0], row[1]
+
+
+def xml_of(plan: UpPlan) -> ElementTree.Element:
+    return ElementTree.fromstring(render("libvirt", plan, TEST_KEYS)[0].text)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if "qemu" in case.outputs])
+def test_qemu_and_libvirt_put_every_device_at_the_same_address(name: str, tmp_path: Path) -> None:
+    plan = plan_of(CASES[name], tmp_path)
+    devices = {(d["bus"], d["addr"]): d["driver"] for d in options(plan, "-device") if "bus" in d}
+    root = xml_of(plan)
+    kinds = {
+        "controller": "pcie-root-port",
+        "disk": "virtio-blk-pci",
+        "interface": "virtio-net-pci",
+        "hostdev": "vfio-pci",
+    }
+    expected = {}
+    for element in root.findall("devices/*"):
+        address = element.find("address")
+        if element.tag not in kinds or address is None:
+            continue
+        bus, slot, number = (int(address.get(key, ""), 16) for key in ("bus", "slot", "function"))
+        place = f"0x{slot:x}.0x{number:x}" if number else f"0x{slot:x}"
+        expected[(f"pci.{bus}" if bus else "pcie.0", place)] = kinds[element.tag]
+    assert devices == expected
+    assert len([d for d in options(plan, "-device") if d["driver"] == "vfio-pci"]) == len(
+        plan.devices
+    )
+
+
+def test_all_memory_is_in_hugepages(tmp_path: Path) -> None:
+    plan = plan_of(CASES["k80-pair-1G"], tmp_path)
+    (memory,) = options(plan, "-object")
+    assert (memory["size"], memory["hugetlbsize"]) == (32768 << 20, 1 << 30)
+    assert (memory["hugetlb"], memory["prealloc"], memory["prealloc-threads"]) == (True, True, 16)
+    page = xml_of(plan).find("memoryBacking/hugepages/page")
+    assert page is not None and page.attrib == {"size": "1048576", "unit": "KiB"}
+
+
+def test_without_hugepages_nothing_is_backed(tmp_path: Path) -> None:
+    plan = plan_of(CASES["m4000-no-hugepages"], tmp_path)
+    assert [memory["qom-type"] for memory in options(plan, "-object")] == ["memory-backend-ram"]
+    assert xml_of(plan).find("memoryBacking") is None
+
+
+def test_libvirt_rebinds_the_drivers_and_no_option_rom_is_run(tmp_path: Path) -> None:
+    hostdevs = xml_of(plan_of(CASES["m4000-bios"], tmp_path)).findall("devices/hostdev")
+    assert [device.get("managed") for device in hostdevs] == ["yes", "yes"]
+    assert [rom.get("bar") for device in hostdevs for rom in device.findall("rom")] == [
+        "off",
+        "off",
+    ]
+
+
+def test_a_domain_above_ffff_is_written_whole() -> None:
+    machine = host(function("10000:01:00.0", M4000, 1))
+    plan = make_plan(machine, spec("10000:01:00.0"))
+    address = xml_of(plan).find("devices/hostdev/source/address")
+    assert address is not None and address.get("domain") == "0x10000"
+    (card,) = [d for d in options(plan, "-device") if d["driver"] == "vfio-pci"]
+    assert card["host"] == "10000:01:00.0"
+
+
+def test_the_script_will_not_start_on_a_card_that_is_not_bound_to_vfio(tmp_path: Path) -> None:
+    # No machine has a PCI function at this address.
+    machine = host(function("fffffffe:fe:1e.0", M4000, 1))
+    plan = make_plan(machine, spec("fffffffe:fe:1e.0"))
+    script = tmp_path / "run.sh"
+    script.write_text(render("qemu", plan, TEST_KEYS)[0].text)
+    done = subprocess.run(["bash", script], check=False, capture_output=True, text=True)
+    assert done.returncode == 4
+    assert "fffffffe:fe:1e.0 is bound to no driver, not to vfio-pci" in done.stderr
+    assert "driverctl --nosave set-override fffffffe:fe:1e.0 vfio-pci" in done.stderr
+
+
+# Values that mean harm: whatever the spec lets through comes back unchanged from XML, YAML and
+# shell. The spec refuses control characters, so no value has a newline.
+
+_LETTERS = list("<>&'\"`$,;\\{}%#:*!?|~-= é€漢")
+_WORDS = ["$(id)", "${SSH_PORT}", "$@", "{{ x }}", "{% x %}", "]]>", "<!--", "&lt;", " # ", ": "]
+_BAD = st.sampled_from([*_LETTERS, *_WORDS, "hostfwd=tcp:127.0.0.1:${SSH_PORT}-:22"])
+_PRINTABLE = st.text(
+    st.characters(max_codepoint=0xFFFF).filter(str.isprintable), min_size=1, max_size=6
+)
+hostile = st.lists(_BAD | _PRINTABLE, min_size=1, max_size=5).map("".join)
+paths = hostile.map("/{}".format)
+names = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,8}[a-z0-9])?", fullmatch=True)
+MACHINE = host(function("01:00.0", M4000, 6))
+
+
+@given(
+    name=names,
+    image=paths,
+    kernel=paths,
+    initrd=paths,
+    network=hostile.map(lambda text: text[:100]),
+    images=hostile,
+    guest=st.sampled_from(sorted(GUESTS)),
+)
+def test_xml_gives_back_every_value(
+    name: str, image: str, kernel: str, initrd: str, network: str, images: str, guest: str
+) -> None:
+    wanted = spec(
+        "01:00.0",
+        name=name,
+        guest=guest,
+        image=image,
+        boot={"kernel": kernel, "initrd": initrd},
+        network={"name": network},
+    )
+    plan = make_plan(MACHINE, wanted, image_dir=f"/srv/{images}")
+    root = xml_of(plan)
+    assert root.findtext("name") == name
+    assert root.findtext("os/kernel") == kernel
+    assert root.findtext("os/initrd") == initrd
+    assert root.findtext("os/cmdline") == plan.domain.boot.cmdline
+    sources = [source.get("file") for source in root.findall("devices/disk/source")]
+    assert sources == [plan.domain.disk, plan.domain.seed]
+    source = root.find("devices/interface/source")
+    assert source is not None and source.get("network") == network
+
+
+@given(
+    name=names,
+    keys=st.lists(hostile.map("ssh-ed25519 AAAA{}".format), max_size=3),
+    private=st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=20),
+    driver=st.sampled_from(["470", "none"]),
+    guest=st.sampled_from(sorted(GUESTS)),
+    image=paths,
+)
+def test_yaml_gives_back_every_value(
+    name: str, keys: list[str], private: str, driver: str, guest: str, image: str
+) -> None:
+    wanted = spec(
+        "01:00.0",
+        name=name,
+        guest=guest,
+        driver=driver,
+        image=image,
+        ssh={"authorized_keys": keys},
+    )
+    plan = make_plan(MACHINE, wanted)
+    seed_keys = replace(TEST_KEYS, host_private=private + "\n", authorized=plan.authorized_keys)
+    files = {file.path: file.text for file in render("cloud-init", plan, seed_keys)}
+    data = yaml.safe_load(files["user-data"])
+    assert data["hostname"] == name
+    assert data["ssh_keys"]["ed25519_private"] == private + "\n"
+    assert (data["users"][0]["ssh_authorized_keys"] or []) == keys
+    assert yaml.safe_load(files["meta-data"])["local-hostname"] == name
+    assert ("runcmd" in data) == (driver == "470")
+
+
+_SCRIPT_ENVIRONMENT = "SSH_PORT=2222\nVARS=/tmp/vars.fd\n"
+_STUB = 'qemu-system-x86_64() { printf "%s\\0" "$@"; }\n'
+
+
+@given(name=names, image=paths, kernel=paths, initrd=paths, images=hostile, direct=st.booleans())
+@settings(max_examples=60)
+def test_the_shell_gives_qemu_every_value(
+    name: str, image: str, kernel: str, initrd: str, images: str, direct: bool
+) -> None:
+    boot = {"kernel": kernel, "initrd": initrd} if direct else {"mode": "uefi"}
+    wanted = spec("01:00.0", name=name, image=image, boot=boot)
+    plan = make_plan(MACHINE, wanted, image_dir=f"/srv/{images}")
+    text = render("qemu", plan, TEST_KEYS)[0].text
+    arguments = [word for row in qemu_arguments(plan.domain) for word in row]
+    begin = text.index("qemu-system-x86_64 \\\n")
+
+    words = shlex.split(text[begin:].replace(" \\\n", " "))
+    assert words == ["qemu-system-x86_64", *arguments, "$@"]
+
+    ours = {
+        "user,id=hostnet0,hostfwd=tcp:127.0.0.1:${SSH_PORT}-:22": (
+            "user,id=hostnet0,hostfwd=tcp:127.0.0.1:2222-:22"
+        ),
+        "if=pflash,format=raw,file=${VARS}": "if=pflash,format=raw,file=/tmp/vars.fd",
+    }
+    done = subprocess.run(
+        ["bash", "-c", f"{_SCRIPT_ENVIRONMENT}{_STUB}{text[begin:]}"],
+        check=True,
+        capture_output=True,
+    )
+    received = done.stdout.decode().split("\0")[:-1]
+    assert received == [ours.get(word, word) for word in arguments]
+
+    disk, seed = (blockdev["file"]["filename"] for blockdev in options(plan, "-blockdev"))
+    assert (disk, seed) == (plan.domain.disk, plan.domain.seed)
+    # What comes before the command is ours but for comments: nothing of a value is run.
+    before = text[:begin]
+    assert all(
+        line.startswith("#") for line in before.splitlines() if image in line and len(image) > 2
+    )

@@ -1,0 +1,32 @@
+"""Programs that judge what we write; a missing one fails the test, for a skipped proof is none."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+_PACKAGES = {
+    "virt-xml-validate": "libvirt-clients",
+    "shellcheck": "shellcheck",
+    "bash": "bash",
+    "xorriso": "xorriso",
+    "qemu-img": "qemu-utils",
+}
+
+
+def run(program: str, *arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Runs one of the programs above; what it says is in the result."""
+    assert shutil.which(program), f"{program} is missing: apt-get install {_PACKAGES[program]}"
+    return subprocess.run(
+        [program, *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+        input=stdin,
+        timeout=60,
+    )
+
+
+def accepts(program: str, *arguments: str | Path, stdin: str = "") -> None:
+    """Fails, with the program's own words, where it does not accept what it is given."""
+    done = run(program, *arguments, stdin=stdin)
+    assert done.returncode == 0, f"{program} refuses:\n{done.stdout}{done.stderr}"
