@@ -149,7 +149,8 @@ def _qemu_argv(topology: Topology, now: State, cards: list[str]) -> list[str]:
     argv += ["-netdev", f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{now.port}-:22"]
     if not now.from_disk:
         argv += ["-kernel", f"{cache_dir()}/host-vmlinuz", "-initrd", f"{cache_dir()}/host-initrd"]
-        argv += ["-append", f"root=LABEL=gpuhost-root ro console=ttyS0 {topology.cmdline}"]
+        kernel = "root=LABEL=gpuhost-root ro console=ttyS0 loglevel=6"  # 6 shows "Linux version"
+        argv += ["-append", f"{kernel} {topology.cmdline}"]
     devices = [topology.iommu] if topology.iommu else []
     devices += ["virtio-blk-pci,drive=host,addr=10.0", "virtio-blk-pci,drive=store,addr=12.0"]
     devices += ["virtio-net-pci,netdev=n0,addr=11.0,romfile="]

@@ -63,5 +63,5 @@ def build_wheels(say: Callable[[str], None]) -> Path:
 
 
 def _pip(*words: str) -> None:
-    argv = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", *words]
+    argv = [sys.executable, "-m", "pip", "-qq", "--disable-pip-version-check", *words]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
