@@ -1,0 +1,152 @@
+"""Images: what the base is, the overlay on it, and a seed that others can read."""
+
+import json
+import stat
+from io import BytesIO
+from pathlib import Path
+
+import pycdlib
+import pytest
+
+from tests.unit.tools import run as run_tool
+from vfio_kit.apply.command import run
+from vfio_kit.apply.images import create_overlay, image_format, write_seed
+from vfio_kit.errors import HostError, HypervisorError
+from vfio_kit.model import RenderedFile
+
+SEED = (
+    RenderedFile("user-data", '#cloud-config\nhostname: "vm"\n# é漢\n', 0o600),
+    RenderedFile("meta-data", "instance-id: x\n", 0o600),
+    RenderedFile("network-config", "version: 2\n" + "# padding\n" * 5000, 0o600),
+)
+
+
+def qcow2(path: Path, size: str = "64M") -> Path:
+    assert run_tool("qemu-img", "create", "-q", "-f", "qcow2", path, size).returncode == 0
+    return path
+
+
+def disk(path: Path) -> Path:
+    """A raw image whose first sector ends as a partition table does."""
+    path.write_bytes(b"\0" * 510 + b"\x55\xaa" + b"\0" * 1_048_064)
+    return path
+
+
+def test_formats_are_found_by_content(tmp_path: Path) -> None:
+    assert image_format(qcow2(tmp_path / "a.img")) == "qcow2"
+    assert image_format(disk(tmp_path / "b.qcow2")) == "raw"
+
+
+def test_an_image_that_is_not_there(tmp_path: Path) -> None:
+    for path in (tmp_path / "no.img", tmp_path):
+        with pytest.raises(HypervisorError) as caught:
+            image_format(path)
+        assert caught.value.message == f"no image at {path}"
+        assert "--image" in caught.value.hint
+
+
+@pytest.mark.parametrize("data", [b"", b"a text\n", b"\0" * 4096, b"QFI\xfb" + b"\0" * 100])
+def test_a_file_that_is_no_image(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "x.img"
+    path.write_bytes(data)
+    with pytest.raises(HypervisorError) as caught:
+        image_format(path)
+    assert str(path) in caught.value.message
+    assert caught.value.exit_code == 5
+
+
+def test_an_image_of_another_format(tmp_path: Path) -> None:
+    path = tmp_path / "x.vmdk"
+    assert run_tool("qemu-img", "create", "-q", "-f", "vmdk", path, "1M").returncode == 0
+    with pytest.raises(HypervisorError) as caught:
+        image_format(path)
+    assert caught.value.message == f"{path} has the format vmdk"
+    assert "qemu-img convert" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["base.img", "b a,s=e.img", "json:{}.img", "é:漢.img"])
+@pytest.mark.parametrize(("size_gib", "bytes_"), [(None, 64 << 20), (3, 3 << 30)])
+def test_an_overlay_stands_on_the_image_and_is_its_owners_alone(
+    tmp_path: Path, name: str, size_gib: int | None, bytes_: int
+) -> None:
+    base = qcow2(tmp_path / name)
+    before = base.read_bytes()
+    overlay = tmp_path / "vm,1.qcow2"
+    create_overlay(overlay, base, "qcow2", size_gib)
+    info = json.loads(run_tool("qemu-img", "info", "--output=json", overlay).stdout)
+    assert (info["format"], info["virtual-size"]) == ("qcow2", bytes_)
+    assert (info["backing-filename"], info["backing-filename-format"]) == (str(base), "qcow2")
+    assert stat.S_IMODE(overlay.stat().st_mode) == 0o600
+    assert base.read_bytes() == before
+
+
+def test_an_overlay_that_cannot_be_made_says_how_it_was_tried(tmp_path: Path) -> None:
+    with pytest.raises(HypervisorError) as caught:
+        create_overlay(tmp_path / "o.qcow2", tmp_path / "no base.img", "qcow2", None)
+    assert "qemu-img failed (exit 1)" in caught.value.message
+    assert f"-b '{tmp_path / 'no base.img'}'" in caught.value.hint
+
+
+def test_a_seed_is_read_by_another_program(tmp_path: Path) -> None:
+    path = tmp_path / "seed.iso"
+    write_seed(path, SEED)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == ["seed.iso"]
+    out = tmp_path / "out"
+    done = run_tool("xorriso", "-osirrox", "on", "-indev", path, "-pvd_info", "-extract", "/", out)
+    assert done.returncode == 0, done.stderr
+    assert "Volume Id    : cidata\n" in done.stdout
+    assert {file.name: file.read_text("utf-8") for file in out.iterdir()} == {
+        file.path: file.text for file in SEED
+    }
+
+
+def test_both_kinds_of_long_names_lead_to_the_files(tmp_path: Path) -> None:
+    path = tmp_path / "seed.iso"
+    write_seed(path, SEED)
+    iso = pycdlib.PyCdlib()
+    iso.open(str(path))
+    for file in SEED:
+        for kind in ("rr_path", "joliet_path"):
+            data = BytesIO()
+            iso.get_file_from_iso_fp(data, **{kind: f"/{file.path}"})
+            assert data.getvalue().decode() == file.text
+    iso.close()
+
+
+def test_a_seed_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(HostError) as caught:
+        write_seed(tmp_path / "none" / "seed.iso", SEED)
+    assert str(tmp_path / "none" / "seed.iso") in caught.value.message
+
+
+def test_a_program_gives_its_output() -> None:
+    assert run(["printf", "%s", "a b"]) == "a b"
+
+
+def test_a_program_that_is_missing() -> None:
+    with pytest.raises(HypervisorError) as caught:
+        run(["no-such-program"])
+    assert caught.value.message == "the program no-such-program is missing"
+
+
+def test_a_program_that_fails_can_be_run_again_by_hand() -> None:
+    with pytest.raises(HypervisorError) as caught:
+        run(["sh", "-c", "echo 'broken pipe' >&2; exit 3"])
+    assert caught.value.message == "sh failed (exit 3): broken pipe"
+    assert caught.value.hint == """it was: sh -c 'echo '"'"'broken pipe'"'"' >&2; exit 3'"""
+
+
+def test_a_program_that_only_speaks_on_stdout_is_heard() -> None:
+    with pytest.raises(HypervisorError, match="said on stdout"):
+        run(["sh", "-c", "echo said on stdout; exit 1"])
+
+
+def test_a_program_that_does_not_end() -> None:
+    with pytest.raises(HypervisorError) as caught:
+        run(["sleep", "60"], timeout=0.1)
+    assert caught.value.message == "sleep did not end within 0 s"
+
+
+def test_a_program_gets_no_input() -> None:
+    assert run(["cat"], timeout=5) == ""

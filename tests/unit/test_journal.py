@@ -1,0 +1,346 @@
+"""The journal: what was begun and not undone is known after any crash."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vfio_kit.apply.files import make_folder, remove, write_file
+from vfio_kit.apply.journal import Entry, VmFolder, VmRecord, folders
+from vfio_kit.errors import HostError, UsageError
+from vfio_kit.model import StepKind
+
+RECORD = VmRecord(
+    name="vm",
+    uuid="86a4cc5a-31b4-55f7-b0f4-8fd81f88ec9f",
+    guest="ubuntu-22.04",
+    user="ubuntu",
+    gpus=("0000:01:00.0",),
+    network="default",
+    mac="52:54:00:52:71:3a",
+    console_log="/var/log/libvirt/qemu/vm-console.log",
+)
+
+
+@pytest.fixture
+def vm(tmp_path: Path) -> VmFolder:
+    folder = VmFolder(tmp_path / "state" / "vm")
+    folder.create(RECORD)
+    return folder
+
+
+def journal(vm: VmFolder) -> Path:
+    return vm.path / "journal.jsonl"
+
+
+def steps(vm: VmFolder) -> list[StepKind]:
+    return [entry.step for entry in vm.outstanding()]
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_step_that_was_begun_is_outstanding_with_what_its_undoing_needs(vm: VmFolder) -> None:
+    vm.begin(StepKind.HUGEPAGES, {"count": 12, "size_kib": 2048})
+    assert vm.outstanding() == [Entry(StepKind.HUGEPAGES, {"count": 12, "size_kib": 2048})]
+
+
+def test_a_step_that_is_done_is_still_to_be_undone(vm: VmFolder) -> None:
+    vm.begin(StepKind.DISK, {"files": ["/x"]})
+    vm.done(StepKind.DISK)
+    assert steps(vm) == [StepKind.DISK]
+
+
+def test_a_step_that_was_undone_is_not(vm: VmFolder) -> None:
+    vm.begin(StepKind.DISK, {})
+    vm.begin(StepKind.SEED, {})
+    vm.undone(StepKind.DISK)
+    assert steps(vm) == [StepKind.SEED]
+
+
+def test_steps_come_in_the_order_of_their_beginning(vm: VmFolder) -> None:
+    order = [StepKind.START, StepKind.DISK, StepKind.HUGEPAGES]
+    for step in order:
+        vm.begin(step, {})
+        vm.done(step)
+    assert steps(vm) == order
+
+
+def test_undoing_what_never_began_changes_nothing(vm: VmFolder) -> None:
+    vm.begin(StepKind.DISK, {})
+    vm.undone(StepKind.SEED)
+    assert steps(vm) == [StepKind.DISK]
+
+
+def test_a_new_process_knows_what_the_old_one_did(vm: VmFolder) -> None:
+    vm.begin(StepKind.DISK, {"files": ["/ä\n"]})
+    assert VmFolder(vm.path).outstanding() == [Entry(StepKind.DISK, {"files": ["/ä\n"]})]
+
+
+def test_a_vm_that_is_made_again_begins_a_new_journal(vm: VmFolder) -> None:
+    vm.begin(StepKind.DISK, {})
+    vm.create(RECORD)
+    assert vm.outstanding() == []
+
+
+def test_every_line_says_its_version_step_and_phase(vm: VmFolder) -> None:
+    vm.begin(StepKind.DISK, {"files": ["/x"]})
+    vm.done(StepKind.DISK)
+    vm.undone(StepKind.DISK)
+    events = [json.loads(line) for line in journal(vm).read_text().splitlines()]
+    assert [(e["version"], e["step"], e["phase"]) for e in events] == [
+        (1, "disk", "begin"),
+        (1, "disk", "done"),
+        (1, "disk", "undone"),
+    ]
+    assert events[0]["data"] == {"files": ["/x"]}
+    assert all(event["time"] > 1_700_000_000 for event in events)
+
+
+def test_a_last_line_that_was_torn_by_a_crash_never_happened(vm: VmFolder) -> None:
+    vm.begin(StepKind.DISK, {})
+    whole = journal(vm).read_bytes()
+    vm.begin(StepKind.SEED, {"files": ["/seed.iso"]})
+    line = journal(vm).read_bytes()[len(whole) :]
+    for length in range(len(line)):
+        journal(vm).write_bytes(whole + line[:length])
+        assert steps(vm) == [StepKind.DISK]
+
+
+@pytest.mark.parametrize(
+    "damage", [b"{]\n", b"\n", b"nonsense\n", b'{"version": 1, "step"\n', b"\x00\x00\x00\n"]
+)
+def test_a_damaged_line_is_named_by_its_number(vm: VmFolder, damage: bytes) -> None:
+    vm.begin(StepKind.DISK, {})
+    whole = journal(vm).read_bytes()
+    journal(vm).write_bytes(whole + damage + whole)
+    with pytest.raises(HostError) as caught:
+        vm.outstanding()
+    assert caught.value.message.startswith(f"{journal(vm)}:2 is damaged: ")
+
+
+@pytest.mark.parametrize("version", [2, 0, None, "1"])
+def test_a_journal_of_another_version_is_left_to_its_own_program(
+    vm: VmFolder, version: object
+) -> None:
+    line = json.dumps({"version": version, "step": "disk", "phase": "begin", "data": {}})
+    journal(vm).write_text(line + "\n")
+    with pytest.raises(HostError) as caught:
+        vm.outstanding()
+    assert caught.value.message == f"{journal(vm)}:1 has version {version!r}"
+    assert caught.value.hint == "use the vfio-kit that wrote it"
+
+
+def test_a_record_comes_back_as_it_was(vm: VmFolder) -> None:
+    assert vm.record() == RECORD
+
+
+def test_an_unknown_vm_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        VmFolder(tmp_path / "ghost").record()
+    assert caught.value.message == "no VM 'ghost' here"
+    assert not VmFolder(tmp_path / "ghost").exists()
+    assert VmFolder(tmp_path / "ghost").outstanding() == []
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (b"", "is damaged"),
+        (b"{]", "is damaged"),
+        (b"\xff\xfe", "is damaged"),
+        (b"[]", "is not of the schema vfio-kit/vm/1"),
+        (b"{}", "is not of the schema vfio-kit/vm/1"),
+        (b'{"schema": "vfio-kit/vm/2"}', "is not of the schema vfio-kit/vm/1"),
+        (b'{"schema": "vfio-kit/vm/1"}', "is damaged: "),
+        (b'{"schema": "vfio-kit/vm/1", "colour": "red"}', "is damaged: "),
+    ],
+)
+def test_a_record_that_makes_no_sense_is_named(vm: VmFolder, document: bytes, words: str) -> None:
+    (vm.path / "vm.json").write_bytes(document)
+    with pytest.raises(HostError) as caught:
+        vm.record()
+    assert str(vm.path / "vm.json") in caught.value.message
+    assert words in caught.value.message
+
+
+def test_nobody_else_reads_any_of_it(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        vm = VmFolder(tmp_path / "state" / "vm")
+        with vm.locked():
+            vm.create(RECORD)
+            vm.begin(StepKind.DISK, {})
+            lock = tmp_path / "state" / ".vm.lock"
+            assert mode(lock) == 0o600
+    finally:
+        os.umask(before)
+    assert {path.name: mode(path) for path in vm.path.iterdir()} == {
+        "vm.json": 0o600,
+        "journal.jsonl": 0o600,
+    }
+    assert mode(vm.path) == mode(vm.path.parent) == 0o700
+
+
+_HOLD = """
+import sys
+from pathlib import Path
+from vfio_kit.apply.journal import VmFolder
+with VmFolder(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_at_work_on_the_vm_is_noticed(vm: VmFolder) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, vm.path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdin and other.stdout
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(HostError) as caught, vm.locked():
+            pytest.fail("two hold the lock")
+        # Another VM is another lock.
+        with VmFolder(vm.path.parent / "vm2").locked():
+            pass
+        other.stdin.close()
+        assert other.wait(10) == 0
+    assert caught.value.message == "another vfio-kit is at work on 'vm'"
+    assert str(vm.path.parent / ".vm.lock") in caught.value.hint
+    with vm.locked():
+        pass
+
+
+def test_a_lock_is_given_back_when_its_holder_is_killed(vm: VmFolder) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, vm.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout and other.stdout.readline() == b"held\n"
+        other.kill()
+    with vm.locked():
+        pass
+
+
+def test_a_lock_is_given_back_after_an_error(vm: VmFolder) -> None:
+    with pytest.raises(ZeroDivisionError), vm.locked():
+        raise ZeroDivisionError
+    with vm.locked():
+        pass
+
+
+def test_the_lock_of_a_vm_that_is_gone_goes_too(vm: VmFolder) -> None:
+    with vm.locked():
+        vm.purge()
+    assert list(vm.path.parent.iterdir()) == []
+
+
+def test_a_purge_removes_all_that_was_written_and_may_be_repeated(vm: VmFolder) -> None:
+    vm.begin(StepKind.DISK, {})
+    write_file(vm.identity, b"key")
+    write_file(vm.known_hosts, b"vm ssh-ed25519 AAAA\n")
+    vm.purge()
+    assert not vm.path.exists()
+    vm.purge()
+
+
+def test_a_purge_leaves_what_somebody_else_put_there(vm: VmFolder) -> None:
+    (vm.path / "notes.txt").write_text("mine")
+    with pytest.raises(HostError) as caught:
+        vm.purge()
+    assert f"cannot remove {vm.path}" in caught.value.message
+    assert (vm.path / "notes.txt").read_text() == "mine"
+
+
+def test_only_vms_with_something_to_undo_are_listed(tmp_path: Path) -> None:
+    for name in ("up", "half", "down"):
+        folder = VmFolder(tmp_path / name)
+        folder.create(RECORD)
+        folder.begin(StepKind.DISK, {})
+        if name == "down":
+            folder.undone(StepKind.DISK)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / ".up.lock").touch()
+    assert [folder.name for folder in folders(tmp_path)] == ["half", "up"]
+
+
+def test_no_state_directory_means_no_vms(tmp_path: Path) -> None:
+    assert folders(tmp_path / "none") == []
+
+
+def test_a_state_directory_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    with pytest.raises(HostError):
+        folders(tmp_path / "state")
+
+
+# Files: whole or not at all, and for their owner from the first moment.
+
+
+def test_a_file_is_replaced_whole_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.write_text("old")
+    path.chmod(0o644)
+    write_file(path, b"new")
+    assert (path.read_bytes(), mode(path)) == (b"new", 0o600)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_an_earlier_crash_left_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / ".key.tmp").write_text("half")
+    write_file(tmp_path / "key", b"whole", 0o644)
+    assert {path.name: mode(path) for path in tmp_path.iterdir()} == {"key": 0o644}
+
+
+def test_a_symbolic_link_in_wait_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("untouched")
+    (tmp_path / ".key.tmp").symlink_to("victim")
+    write_file(tmp_path / "key", b"secret")
+    assert (tmp_path / "victim").read_text() == "untouched"
+    assert (tmp_path / "key").read_bytes() == b"secret"
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    for path in (tmp_path / "none" / "file", tmp_path / "directory"):
+        with pytest.raises(HostError) as caught:
+            write_file(path, b"x")
+        assert caught.value.message.startswith(f"cannot write {path}: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["directory"]
+
+
+def test_a_disk_without_room_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").symlink_to("/dev/full")
+    with pytest.raises(HostError) as caught:
+        VmFolder(tmp_path).begin(StepKind.DISK, {})
+    assert "No space left on device" in caught.value.message
+    assert caught.value.hint == f"make room: df -h {tmp_path}"
+
+
+def test_folders_are_made_with_those_above_them(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert mode(tmp_path / "a" / "b") == 0o700
+
+
+def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    with pytest.raises(HostError) as caught:
+        make_folder(tmp_path / "a" / "b")
+    assert f"cannot make the folder {tmp_path / 'a' / 'b'}" in caught.value.message
+
+
+def test_removing_may_be_repeated(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    remove(tmp_path / "a")
+    remove(tmp_path / "a")
+    (tmp_path / "d").mkdir()
+    with pytest.raises(HostError):
+        remove(tmp_path / "d")
