@@ -101,7 +101,7 @@ class Hypervisor:
             self._connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
 
     def start(self, name: str) -> None:
-        with _reporting(f"start {name}"):
+        with _reporting(f"start {name}", f"QEMU's own words: /var/log/libvirt/qemu/{name}.log"):
             self._require(name).create()
 
     def destroy(self, name: str) -> None:
@@ -153,11 +153,11 @@ class Hypervisor:
 
 
 @contextmanager
-def _reporting(what: str) -> Iterator[None]:
+def _reporting(what: str, hint: str = "see: journalctl -u libvirtd -n 50") -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:
-        raise HypervisorError(f"libvirt could not {what}: {_said(error)}") from None
+        raise HypervisorError(f"libvirt could not {what}: {_said(error)}", hint) from None
 
 
 def _said(error: Any) -> str:
