@@ -14,6 +14,7 @@ _COMMANDS: dict[str, str] = {
     "scan": "which GPUs can go to a guest, and why others cannot",
     "plan": "what `up` will do, step by step, and what undoes it",
     "render": "write the files: libvirt domain, QEMU script, cloud-init seed",
+    "snapshot": "pack what scan and plan read, to look at it elsewhere",
     "up": "take a GPU into a running VM that answers over SSH",
     "verify": "prove the GPU in a guest: nvidia-smi and deviceQuery",
     "list": "the VMs that are up",

@@ -20,9 +20,13 @@ def read_host(root: Path = Path("/"), name_of: NameLookup | None = None) -> Host
 
     name_of gives the hardware name of a function; it is asked for GPUs, the other functions of
     their slots and the members of their groups alone, since looking names up is not free.
-    Raises HostError where `root` has no PCI devices in sysfs at all.
+    Raises HostError where `root` has no PCI bus in sysfs at all.
     """
-    tree = Tree(root)
+    return read_tree(Tree(root), name_of)
+
+
+def read_tree(tree: Tree, name_of: NameLookup | None = None) -> Host:
+    """What `read_host` does, on a tree that the caller made."""
     if not tree.path("sys/bus/pci").is_dir():
         raise HostError(
             f"no PCI bus in {tree.path('sys/bus/pci')}",
