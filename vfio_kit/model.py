@@ -224,6 +224,19 @@ class HostDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class BackingImage:
+    """The image under the overlay, as it was found.
+
+    keep_owner: QEMU can read it as it is, so libvirt need not (and shall not) make it its own;
+    it would not give a backing image back to its owner afterwards.
+    """
+
+    path: str
+    format: str
+    keep_owner: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DomainPlan:
     """The virtual machine, decided to the last detail; templates only print it."""
 
@@ -242,6 +255,8 @@ class DomainPlan:
     root_ports: tuple[int, ...]
     """Guest bus numbers, one pcie-root-port each, one per host slot."""
     host_devices: tuple[HostDevice, ...]
+    backing: BackingImage | None = None
+    """Known once the image was examined; libvirt finds it by itself where it is None."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ echo "# overrides"
 grep -H . /sys/bus/pci/devices/*/driver_override | grep -v '(null)' || true
 echo "# hugepages"; grep -E '^(HugePages_|Hugetlb|Hugepagesize)' /proc/meminfo
 echo "# domains"; virsh list --all
-echo "# images"; ls -lA --time-style=+ /var/lib/libvirt/images
+echo "# images"; stat -c "%A %U:%G %s %n" /var/lib/libvirt/images/*
 echo "# mounts"; findmnt -rno TARGET,FSTYPE | sort
 echo "# taps"; ip -br link show type tun | cut -d ' ' -f 1
 echo "# processes"; ps -eo comm= | grep -c '^qemu-system' || true

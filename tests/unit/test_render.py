@@ -386,6 +386,7 @@ MACHINE = host(function("01:00.0", M4000, 6))
     images=hostile,
     guest=st.sampled_from(sorted(GUESTS)),
 )
+@settings(max_examples=60)
 def test_xml_gives_back_every_value(
     name: str, image: str, kernel: str, initrd: str, network: str, images: str, guest: str
 ) -> None:
@@ -417,6 +418,7 @@ def test_xml_gives_back_every_value(
     guest=st.sampled_from(sorted(GUESTS)),
     image=paths,
 )
+@settings(max_examples=60)
 def test_yaml_gives_back_every_value(
     name: str, keys: list[str], private: str, driver: str, guest: str, image: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,13 +11,13 @@ import pycdlib
 from vfio_kit.apply.command import run
 from vfio_kit.apply.files import write_file
 from vfio_kit.errors import HypervisorError
-from vfio_kit.model import RenderedFile
+from vfio_kit.model import BackingImage, RenderedFile
 
 SEED_LABEL = "cidata"
 
 
-def image_format(image: Path) -> str:
-    """The format that qemu-img finds; raises HypervisorError where it is no disk image."""
+def examine_image(image: Path) -> BackingImage:
+    """What qemu-img finds; raises HypervisorError where it is no disk image."""
     if not image.is_file():
         raise HypervisorError(
             f"no image at {image}",
@@ -34,14 +35,14 @@ def image_format(image: Path) -> str:
             f"{image} is no disk image: neither qcow2 nor raw with a partition table",
             "give a cloud image with --image",
         )
-    return fmt
+    return BackingImage(str(image), fmt, keep_owner=bool(image.stat().st_mode & stat.S_IROTH))
 
 
-def create_overlay(overlay: Path, image: Path, fmt: str, size_gib: int | None) -> None:
+def create_overlay(overlay: Path, image: BackingImage, size_gib: int | None) -> None:
     """A qcow2 overlay; the image itself is never written to. size_gib: None for the image's own."""
     size = [] if size_gib is None else [f"{size_gib}G"]
-    argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", fmt, "-b", str(image), str(overlay)]
-    run([*argv, *size])
+    backing = ["-F", image.format, "-b", image.path]
+    run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(overlay), *size])
     overlay.chmod(0o600)
 
 

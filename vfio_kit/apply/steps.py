@@ -17,7 +17,7 @@ from vfio_kit.apply.images import create_overlay, write_seed
 from vfio_kit.apply.journal import VmFolder
 from vfio_kit.apply.keys import KeyPair, new_key
 from vfio_kit.errors import HostError, UsageError
-from vfio_kit.model import RenderedFile, SeedKeys, StepKind, UpPlan
+from vfio_kit.model import BackingImage, RenderedFile, SeedKeys, StepKind, UpPlan
 
 Data = dict[str, Any]
 Connect = Callable[[], Hypervisor]
@@ -31,7 +31,7 @@ class Work:
     plan: UpPlan
     folder: VmFolder
     hypervisor: Hypervisor
-    image_format: str
+    image: BackingImage
     domain_xml: str
     render_seed: Callable[[SeedKeys], tuple[RenderedFile, ...]]
     host_key: KeyPair = field(init=False)
@@ -100,8 +100,7 @@ def _write_seed(work: Work, _data: Data) -> None:
 
 
 def _create_overlay(work: Work, _data: Data) -> None:
-    plan = work.plan
-    create_overlay(Path(plan.domain.disk), Path(plan.image), work.image_format, plan.disk_gib)
+    create_overlay(Path(work.plan.domain.disk), work.image, work.plan.disk_gib)
 
 
 def _domain(work: Work) -> Data:

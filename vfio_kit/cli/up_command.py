@@ -68,7 +68,7 @@ def command(
 
 def _bring_up(plan: "UpPlan", folder: "VmFolder", timeout: int, as_json: bool) -> None:
     from vfio_kit.apply.hypervisor import Hypervisor
-    from vfio_kit.apply.images import image_format
+    from vfio_kit.apply.images import examine_image
     from vfio_kit.apply.steps import Work
     from vfio_kit.apply.transaction import bring_up
     from vfio_kit.render import render
@@ -82,7 +82,7 @@ def _bring_up(plan: "UpPlan", folder: "VmFolder", timeout: int, as_json: bool) -
 
     with Hypervisor() as hypervisor:
         _preflight(plan, folder, hypervisor)
-        fmt = image_format(Path(plan.image))
+        image = examine_image(Path(plan.image))
         progress("host examined, nothing in the way", time.monotonic() - begin)
 
         def render_seed(keys: "SeedKeys") -> Any:
@@ -90,8 +90,9 @@ def _bring_up(plan: "UpPlan", folder: "VmFolder", timeout: int, as_json: bool) -
 
         # The libvirt output needs no keys.
         no_keys = _no_keys()
-        xml = render("libvirt", plan, no_keys)[0].text
-        work = Work(plan, folder, hypervisor, fmt, xml, render_seed)
+        domain = replace(plan.domain, backing=image)
+        xml = render("libvirt", replace(plan, domain=domain), no_keys)[0].text
+        work = Work(plan, folder, hypervisor, image, xml, render_seed)
         try:
             bring_up(work, progress)
             address = _wait(plan, folder, hypervisor, timeout, progress)
