@@ -10,9 +10,9 @@ import pytest
 
 from tests.unit.tools import run as run_tool
 from vfio_kit.apply.command import run
-from vfio_kit.apply.images import create_overlay, image_format, write_seed
+from vfio_kit.apply.images import create_overlay, examine_image, write_seed
 from vfio_kit.errors import HostError, HypervisorError
-from vfio_kit.model import RenderedFile
+from vfio_kit.model import BackingImage, RenderedFile
 
 SEED = (
     RenderedFile("user-data", '#cloud-config\nhostname: "vm"\n# é漢\n', 0o600),
@@ -33,14 +33,14 @@ def disk(path: Path) -> Path:
 
 
 def test_formats_are_found_by_content(tmp_path: Path) -> None:
-    assert image_format(qcow2(tmp_path / "a.img")) == "qcow2"
-    assert image_format(disk(tmp_path / "b.qcow2")) == "raw"
+    assert examine_image(qcow2(tmp_path / "a.img")).format == "qcow2"
+    assert examine_image(disk(tmp_path / "b.qcow2")).format == "raw"
 
 
 def test_an_image_that_is_not_there(tmp_path: Path) -> None:
     for path in (tmp_path / "no.img", tmp_path):
         with pytest.raises(HypervisorError) as caught:
-            image_format(path)
+            examine_image(path)
         assert caught.value.message == f"no image at {path}"
         assert "--image" in caught.value.hint
 
@@ -50,7 +50,7 @@ def test_a_file_that_is_no_image(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.img"
     path.write_bytes(data)
     with pytest.raises(HypervisorError) as caught:
-        image_format(path)
+        examine_image(path)
     assert str(path) in caught.value.message
     assert caught.value.exit_code == 5
 
@@ -59,7 +59,7 @@ def test_an_image_of_another_format(tmp_path: Path) -> None:
     path = tmp_path / "x.vmdk"
     assert run_tool("qemu-img", "create", "-q", "-f", "vmdk", path, "1M").returncode == 0
     with pytest.raises(HypervisorError) as caught:
-        image_format(path)
+        examine_image(path)
     assert caught.value.message == f"{path} has the format vmdk"
     assert "qemu-img convert" in caught.value.hint
 
@@ -72,7 +72,7 @@ def test_an_overlay_stands_on_the_image_and_is_its_owners_alone(
     base = qcow2(tmp_path / name)
     before = base.read_bytes()
     overlay = tmp_path / "vm,1.qcow2"
-    create_overlay(overlay, base, "qcow2", size_gib)
+    create_overlay(overlay, BackingImage(str(base), "qcow2", keep_owner=True), size_gib)
     info = json.loads(run_tool("qemu-img", "info", "--output=json", overlay).stdout)
     assert (info["format"], info["virtual-size"]) == ("qcow2", bytes_)
     assert (info["backing-filename"], info["backing-filename-format"]) == (str(base), "qcow2")
@@ -82,7 +82,8 @@ def test_an_overlay_stands_on_the_image_and_is_its_owners_alone(
 
 def test_an_overlay_that_cannot_be_made_says_how_it_was_tried(tmp_path: Path) -> None:
     with pytest.raises(HypervisorError) as caught:
-        create_overlay(tmp_path / "o.qcow2", tmp_path / "no base.img", "qcow2", None)
+        missing = BackingImage(str(tmp_path / "no base.img"), "qcow2", keep_owner=True)
+        create_overlay(tmp_path / "o.qcow2", missing, None)
     assert "qemu-img failed (exit 1)" in caught.value.message
     assert f"-b '{tmp_path / 'no base.img'}'" in caught.value.hint
 
@@ -150,3 +151,12 @@ def test_a_program_that_does_not_end() -> None:
 
 def test_a_program_gets_no_input() -> None:
     assert run(["cat"], timeout=5) == ""
+
+
+@pytest.mark.parametrize(("mode", "keep"), [(0o644, True), (0o604, True), (0o600, False)])
+def test_an_image_that_everybody_reads_keeps_its_owner(
+    tmp_path: Path, mode: int, keep: bool
+) -> None:
+    image = qcow2(tmp_path / "a.img")
+    image.chmod(mode)
+    assert examine_image(image) == BackingImage(str(image), "qcow2", keep_owner=keep)
