@@ -1,0 +1,703 @@
+"""The command line: what it prints where, and its exit codes, which are public."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from tests.machines import (
+    E1000,
+    M4000,
+    M4000_AUDIO,
+    Function,
+    Machine,
+    k80_pair,
+    m4000_isolated,
+    m4000_shared,
+    write_machine,
+)
+from tests.unit.fixtures import text
+from tests.unit.ssh_server import SshServer, answer
+from tests.unit.values import said
+from vfio_kit import __version__
+from vfio_kit.apply.journal import VmFolder, VmRecord
+from vfio_kit.cli import _COMMANDS, _cli
+from vfio_kit.guest.probe import COMMANDS
+from vfio_kit.model import StepKind
+
+NO_IOMMU = Machine((Function("0000:01:00.0", M4000), Function("0000:01:00.1", M4000_AUDIO)))
+NO_GPU = Machine((Function("0000:02:00.0", E1000, 1),))
+
+
+def vfio_kit(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(_cli, [str(word) for word in arguments], prog_name="vfio-kit")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[[Machine], Path]:
+    return lambda machine: write_machine(tmp_path / "tree", machine)
+
+
+def document(result: Result) -> dict[str, Any]:
+    """The JSON on stdout; that there is nothing else is part of the contract."""
+    found = json.loads(result.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+# scan
+
+
+def test_scan_describes_a_gpu_that_can_go(tree: Callable[[Machine], Path]) -> None:
+    result = vfio_kit("scan", "--root", tree(m4000_isolated()))
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "0000:00:02.0  unnamed [1b36:0100]  isolated",
+        "  VGA controller, IOMMU group 2, driver bochs-drm",
+        "  VK301 warn  0000:00:02.0 is the display that firmware booted with; the console goes "
+        "with it",
+        "              → choose another primary display in the firmware set-up, or keep a "
+        "serial console",
+        "0000:01:00.0  GM204GL [Quadro M4000] [10de:13f1]  isolated",
+        "  VGA controller, IOMMU group 6, no driver",
+        "  goes along  0000:01:00.1 audio device [10de:0fbb] GM204 High Definition Audio "
+        "Controller, driver snd_hda_intel",
+        "2 of 2 GPUs can go to a guest",
+        "next: vfio-kit plan --gpu 0000:01:00.0",
+    ]
+
+
+def test_scan_says_what_stands_in_the_way(tree: Callable[[Machine], Path]) -> None:
+    result = vfio_kit("scan", "--root", tree(m4000_shared()))
+    assert result.exit_code == 3
+    assert "  in the way  0000:02:02.0 Ethernet controller [8086:100e], driver e1000\n" in (
+        result.stdout
+    )
+    assert "  bridge      0000:01:00.0 PCI bridge [1b36:000e], no driver\n" in result.stdout
+    assert "VK101 block group 6 also holds 0000:02:02.0" in result.stdout
+    assert result.stdout.endswith("0 of 1 GPU can go to a guest\n")
+
+
+def test_scan_without_iommu_says_what_to_switch_on(tree: Callable[[Machine], Path]) -> None:
+    result = vfio_kit("scan", "--root", tree(NO_IOMMU))
+    assert result.exit_code == 3
+    assert "  VGA controller, IOMMU group none, no driver\n" in result.stdout
+    assert "→ add intel_iommu=on iommu=pt to GRUB_CMDLINE_LINUX" in result.stdout
+
+
+def test_scan_without_gpu(tree: Callable[[Machine], Path]) -> None:
+    result = vfio_kit("scan", "--root", tree(NO_GPU))
+    assert result.exit_code == 3
+    assert result.stdout == "no GPU on this host: no display controller (PCI class 03xx)\n"
+
+
+def test_scan_names_what_it_could_not_read(tree: Callable[[Machine], Path]) -> None:
+    root = tree(m4000_isolated())
+    (root / "sys/bus/pci/devices/0000:01:00.1/class").write_bytes(b"\xff")
+    result = vfio_kit("scan", "--root", root)
+    assert "VK501 warn  /sys/bus/pci/devices/0000:01:00.1/class: not text\n" in result.stdout
+
+
+def test_the_json_of_scan(tree: Callable[[Machine], Path]) -> None:
+    result = vfio_kit("scan", "--json", "--root", tree(m4000_shared()))
+    assert result.exit_code == 3
+    found = document(result)
+    findings = found["gpus"][0].pop("findings")
+    assert found == {
+        "schema": "vfio-kit/scan/1",
+        "gpus": [
+            {
+                "address": "0000:02:01.0",
+                "vendor_id": "10de",
+                "device_id": "13f1",
+                "name": "GM204GL [Quadro M4000]",
+                "class": "0300",
+                "iommu_group": 6,
+                "driver": None,
+                "verdict": "shared",
+                "functions": ["0000:02:01.0", "0000:02:01.1"],
+                "foreign_endpoints": [
+                    {
+                        "address": "0000:02:02.0",
+                        "class": "0200",
+                        "vendor_id": "8086",
+                        "device_id": "100e",
+                        "name": None,
+                        "driver": "e1000",
+                        "interfaces": ["enp2s2"],
+                    }
+                ],
+                "bridges": [
+                    {
+                        "address": "0000:01:00.0",
+                        "class": "0604",
+                        "vendor_id": "1b36",
+                        "device_id": "000e",
+                        "name": None,
+                        "driver": None,
+                        "interfaces": [],
+                    }
+                ],
+            }
+        ],
+        "findings": [],
+    }
+    (finding,) = findings
+    assert finding.keys() == {"code", "level", "device", "message", "hint"}
+    assert (finding["code"], finding["level"], finding["device"]) == (
+        "VK101",
+        "block",
+        "0000:02:02.0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("machine", "verdicts", "code"),
+    [
+        (m4000_isolated(), ["isolated", "isolated"], 0),
+        (m4000_shared(), ["shared"], 3),
+        (k80_pair(), ["isolated", "isolated"], 0),
+        (NO_IOMMU, ["no-iommu"], 3),
+        (NO_GPU, [], 3),
+    ],
+)
+def test_verdicts_and_exit_code_of_scan(
+    tree: Callable[[Machine], Path], machine: Machine, verdicts: list[str], code: int
+) -> None:
+    result = vfio_kit("scan", "--json", "--root", tree(machine))
+    assert [gpu["verdict"] for gpu in document(result)["gpus"]] == verdicts
+    assert result.exit_code == code
+
+
+def test_a_tree_without_sysfs_cannot_be_examined(tmp_path: Path) -> None:
+    result = vfio_kit("scan", "--root", tmp_path)
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr.startswith(f"error: no PCI bus in {tmp_path}/sys/bus/pci\n  hint: ")
+
+
+# Both libraries and time: what a command does not need it does not import.
+
+
+def imported_by(*arguments: str | Path) -> set[str]:
+    """The top-level modules that are loaded when a command has ended."""
+    code = (
+        "import atexit, json, sys\n"
+        "atexit.register(lambda: print('\\n' + json.dumps(sorted(sys.modules))))\n"
+        "from vfio_kit.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    modules = json.loads(done.stdout.splitlines()[-1])
+    assert "click" in modules, done.stderr
+    return {name.partition(".")[0] for name in modules}
+
+
+def test_scan_pays_only_for_itself(tree: Callable[[Machine], Path]) -> None:
+    dear = {"paramiko", "jinja2", "libvirt", "pydantic", "pycdlib", "defusedxml", "cryptography"}
+    assert imported_by("scan", "--root", tree(m4000_isolated())) & dear == set()
+
+
+def test_plan_does_not_pay_for_ssh_and_libvirt(tree: Callable[[Machine], Path]) -> None:
+    loaded = imported_by("plan", "--gpu", "01:00.0", "--root", tree(m4000_isolated()))
+    assert loaded & {"paramiko", "libvirt", "jinja2", "pycdlib", "cryptography"} == set()
+
+
+# plan
+
+
+def test_plan_prints_the_steps_and_changes_nothing(
+    tree: Callable[[Machine], Path], tmp_path: Path
+) -> None:
+    root = tree(m4000_isolated())
+    before = sorted(tmp_path.rglob("*"))
+    result = vfio_kit("plan", "--gpu", "01:00.0", "--image", "/images/jammy.img", "--root", root)
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[:3] == [
+        "gpu-vm: ubuntu-22.04, 4 CPUs, 8192 MiB, boot bios, driver 470",
+        "  0000:01:00.0 GM204GL [Quadro M4000] [10de:13f1] → guest 01:00.0",
+        "  0000:01:00.1 GM204 High Definition Audio Controller [10de:0fbb] → guest 01:00.1",
+    ]
+    assert "  1. record the VM in /var/lib/vfio-kit/gpu-vm" in lines
+    assert "     undo: give back the pages that were added" in lines
+    assert lines[-1] == "nothing was changed"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_json_of_plan(tree: Callable[[Machine], Path]) -> None:
+    result = vfio_kit(
+        *("plan", "--json", "--gpu", "03:00.0", "--gpu", "04:00.0", "--name", "k80"),
+        *("--hugepages", "1G", "--memory", "16384", "--guest", "debian-12", "--driver", "none"),
+        *("--cpus", "8", "--boot", "uefi", "--root", tree(k80_pair())),
+    )
+    assert result.exit_code == 0
+    found = document(result)
+    steps = found.pop("steps")
+    assert found == {
+        "schema": "vfio-kit/plan/1",
+        "name": "k80",
+        "guest": "debian-12",
+        "driver": "none",
+        "image": None,
+        "cpus": 8,
+        "memory_mib": 16384,
+        "hugepages": {"size_kib": 1048576, "count": 16},
+        "boot": "uefi",
+        "devices": [
+            {
+                "address": f"0000:0{bus}:00.0",
+                "ids": "10de:102d",
+                "name": "GK210GL [Tesla K80]",
+                "driver": None,
+                "guest_address": f"0000:0{number}:00.0",
+            }
+            for number, bus in ((1, 3), (2, 4))
+        ],
+        "findings": [],
+    }
+    assert [step["step"] for step in steps] == [kind.value for kind in StepKind]
+    assert all(step.keys() == {"step", "what", "undo"} for step in steps)
+
+
+def test_plan_takes_a_spec_and_options_over_it(
+    tree: Callable[[Machine], Path], tmp_path: Path
+) -> None:
+    spec = tmp_path / "vm.toml"
+    spec.write_text('name = "lab"\ngpus = ["01:00.0"]\nmemory = 4096\nhugepages = "off"\n')
+    result = vfio_kit(
+        *("plan", "--json", "--spec", spec, "--memory", "2048"),
+        *("--root", tree(m4000_isolated())),
+    )
+    found = document(result)
+    assert (found["name"], found["memory_mib"], found["hugepages"]) == ("lab", 2048, None)
+
+
+def test_warnings_are_part_of_the_plan(tree: Callable[[Machine], Path]) -> None:
+    root = tree(m4000_isolated())
+    arguments = ("plan", "--gpu", "00:02.0", "--root", root)
+    assert "VK301 warn  0000:00:02.0 is the display" in vfio_kit(*arguments).stdout
+    (finding,) = document(vfio_kit(*arguments, "--json"))["findings"]
+    assert finding["code"] == "VK301"
+
+
+def test_plan_says_no_with_the_reason(tree: Callable[[Machine], Path]) -> None:
+    result = vfio_kit("plan", "--json", "--gpu", "02:01.0", "--root", tree(m4000_shared()))
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith(
+        "error: 0000:02:01.0 (GM204GL [Quadro M4000]) cannot go to a guest: group 6 also holds "
+        "0000:02:02.0 Ethernet controller"
+    )
+    assert "\n  hint: put the GPU into a slot with a root port of its own" in result.stderr
+
+
+# Wrong inputs: the arguments behind `plan`, the exit code, what is said.
+WRONG: dict[str, tuple[list[str], str]] = {
+    "no GPU": ([], "gpus is missing"),
+    "no address": (["--gpu", "gpu0"], "'gpu0' is not a PCI address"),
+    "no such device": (["--gpu", "09:00.0"], "no PCI device 0000:09:00.0 on this host"),
+    "no GPU at that address": (["--gpu", "01:00.1"], "not a GPU: 0000:01:00.1 audio device"),
+    "twice the same GPU": (
+        ["--gpu", "01:00.0", "--gpu", "0000:01:00.0"],
+        "gpus names the same address twice",
+    ),
+    "name": (["--gpu", "01:00.0", "--name", "My VM"], "name = 'My VM'"),
+    "memory": (["--gpu", "01:00.0", "--memory", "1"], "memory = 1: "),
+    "memory in halves of a page": (
+        ["--gpu", "01:00.0", "--memory", "8193"],
+        "memory = 8193 MiB is no multiple of a 2M page",
+    ),
+    "memory that is no number": (["--gpu", "01:00.0", "--memory", "8G"], "'8G' is not a valid int"),
+    "cpus": (["--gpu", "01:00.0", "--cpus", "0"], "cpus = 0: "),
+    "guest": (["--gpu", "01:00.0", "--guest", "windows"], "guest = 'windows': "),
+    "driver": (["--gpu", "01:00.0", "--driver", "390"], "'390' is not one of"),
+    "hugepages": (["--gpu", "01:00.0", "--hugepages", "4M"], "'4M' is not one of"),
+    "boot": (["--gpu", "01:00.0", "--boot", "pxe"], "'pxe' is not one of"),
+    "a kernel alone": (["--gpu", "01:00.0", "--kernel", "/k"], "kernel and initrd go together"),
+    "a kernel for UEFI": (
+        ["--gpu", "01:00.0", "--kernel", "/k", "--initrd", "/i", "--boot", "uefi"],
+        "mode uefi takes the image's own kernel",
+    ),
+    "a spec that is not there": (["--spec", "/no/spec.toml"], "cannot read the spec /no/spec.toml"),
+    "an option that there is not": (["--gpus", "01:00.0"], "No such option"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_wrong_input_is_named_and_is_exit_code_2(
+    tree: Callable[[Machine], Path], wrong: str
+) -> None:
+    arguments, message = WRONG[wrong]
+    result = vfio_kit("plan", *arguments, "--root", tree(m4000_isolated()))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_every_wrong_input_has_words_of_its_own() -> None:
+    messages = [message for _, message in WRONG.values()]
+    assert len(set(messages)) == len(messages)
+
+
+def test_a_mistake_in_a_spec_is_named_by_its_line(
+    tree: Callable[[Machine], Path], tmp_path: Path
+) -> None:
+    spec = tmp_path / "vm.toml"
+    spec.write_text('name = "lab"\ngpus = ["01:00.0"]\nmemroy = 4096\n')
+    result = vfio_kit("plan", "--spec", spec, "--root", tree(m4000_isolated()))
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {spec}:3: unknown key 'memroy'\n  hint: known keys: ")
+
+
+def test_a_root_that_is_not_there(tmp_path: Path) -> None:
+    result = vfio_kit("scan", "--root", tmp_path / "none")
+    assert result.exit_code == 2
+    assert "does not exist" in result.stderr
+
+
+# render
+
+RENDER = ("render", "--gpu", "01:00.0", "--image", "/images/jammy.img")
+
+
+def test_render_writes_the_files_with_their_modes(
+    tree: Callable[[Machine], Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    result = vfio_kit(
+        *(*RENDER, "--root", tree(m4000_isolated()), "-o", out),
+        *("--output", "libvirt", "--output", "qemu", "--output", "cloud-init"),
+    )
+    assert (result.exit_code, result.stdout) == (0, "")
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()}
+    assert modes == {
+        "domain.xml": 0o644,
+        "run.sh": 0o755,
+        "user-data": 0o600,
+        "meta-data": 0o600,
+        "network-config": 0o600,
+        "id_ed25519": 0o600,
+        "known_hosts": 0o600,
+    }
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
+    assert {line.split()[-1] for line in result.stderr.splitlines()} >= {
+        str(out / "domain.xml"),
+        str(out / "run.sh"),
+    }
+
+
+def test_what_is_rendered_lets_its_own_key_in_and_no_other(
+    tree: Callable[[Machine], Path], tmp_path: Path
+) -> None:
+    root, out = tree(m4000_isolated()), tmp_path / "out"
+    result = vfio_kit(*RENDER, "--root", root, "-o", out, "--output", "cloud-init")
+    assert result.exit_code == 0
+    data = yaml.safe_load((out / "user-data").read_text())
+    (authorized,) = data["users"][0]["ssh_authorized_keys"]
+    done = subprocess.run(
+        ["ssh-keygen", "-y", "-f", out / "id_ed25519"], check=True, capture_output=True, text=True
+    )
+    assert authorized.split()[:2] == done.stdout.split()[:2]
+    name, kind, key = (out / "known_hosts").read_text().split()[:3]
+    assert (name, [kind, key]) == ("gpu-vm", data["ssh_keys"]["ed25519_public"].split()[:2])
+
+
+def test_every_rendering_has_fresh_keys(tree: Callable[[Machine], Path], tmp_path: Path) -> None:
+    root = tree(m4000_isolated())
+    for out in ("one", "two"):
+        vfio_kit(*RENDER, "--root", root, "-o", tmp_path / out, "--output", "cloud-init")
+    for name in ("id_ed25519", "known_hosts", "user-data"):
+        one, two = (tmp_path / out / name for out in ("one", "two"))
+        assert one.read_bytes() != two.read_bytes()
+
+
+def test_only_what_was_asked_for_is_written(
+    tree: Callable[[Machine], Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").write_text("untouched")
+    root = tree(m4000_isolated())
+    assert vfio_kit(*RENDER, "--root", root, "-o", out, "--output", "libvirt").exit_code == 0
+    assert {path.name for path in out.iterdir()} == {"mine", "domain.xml"}
+
+
+def test_render_says_no_before_it_writes(tree: Callable[[Machine], Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = vfio_kit(
+        *("render", "--gpu", "02:01.0", "--root", tree(m4000_shared()), "-o", out),
+        *("--output", "libvirt"),
+    )
+    assert result.exit_code == 3
+    assert not out.exists()
+
+
+def test_a_directory_that_cannot_be_made_is_exit_code_4(
+    tree: Callable[[Machine], Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    root = tree(m4000_isolated())
+    result = vfio_kit(*RENDER, "--root", root, "-o", tmp_path / "file/x", "--output", "libvirt")
+    assert result.exit_code == 4
+    assert f"cannot make the folder {tmp_path / 'file/x'}" in result.stderr
+
+
+@pytest.mark.parametrize("output", ["vmware", "libvirt,qemu", ""])
+def test_an_output_that_there_is_not(
+    tree: Callable[[Machine], Path], tmp_path: Path, output: str
+) -> None:
+    root = tree(m4000_isolated())
+    result = vfio_kit(*RENDER, "--root", root, "-o", tmp_path / "out", "--output", output)
+    assert result.exit_code == 2
+    assert "is not one of 'libvirt', 'qemu', 'cloud-init'" in result.stderr
+
+
+# verify
+
+
+def guest(**texts: str) -> dict[str, Any]:
+    """A guest's commands; `smi` and `query` are the texts of its tools."""
+    pci = "0000:01:00.0 0x10de 0x13f1 0x030000\n"
+    return {
+        COMMANDS["pci-functions"]: answer(said(pci)),
+        COMMANDS["nvidia-smi"]: answer(said(texts.get("smi", text("healthy/m4000-smi.xml")))),
+        COMMANDS["device-query"]: answer(
+            said(texts.get("query", text("healthy/m4000-device-query.txt")))
+        ),
+    }
+
+
+def verify(server: SshServer, *more: str) -> Result:
+    target = server.target()
+    assert target.known_hosts and target.identity
+    return vfio_kit(
+        *("verify", "--host", "127.0.0.1", "--port", str(server.port)),
+        *("--identity", target.identity, "--known-hosts", target.known_hosts),
+        *more,
+    )
+
+
+def test_verify_of_a_healthy_guest(tmp_path: Path) -> None:
+    with SshServer(tmp_path, guest()) as server:
+        result = verify(server)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "ok       ssh            the host key is the known one",
+        "ok       pci-functions  GPUs: 0000:01:00.0 [10de:13f1]",
+        "ok       nvidia-smi     driver 470.256.02, CUDA 11.4: Quadro M4000",
+        "ok       device-query   Result = PASS: Quadro M4000 CC 5.2",
+        "GPU Quadro M4000: driver 470.256.02, CUDA 11.4, 8126 MiB, compute capability 5.2, "
+        "deviceQuery PASS",
+        "127.0.0.1: healthy",
+    ]
+
+
+def test_the_json_of_verify(tmp_path: Path) -> None:
+    with SshServer(tmp_path, guest()) as server:
+        result = verify(server, "--json")
+    found = document(result)
+    checks = found.pop("checks")
+    assert found == {
+        "schema": "vfio-kit/verify/1",
+        "host": "127.0.0.1",
+        "healthy": True,
+        "gpus": [
+            {
+                "name": "Quadro M4000",
+                "driver": "470.256.02",
+                "cuda": "11.4",
+                "memory_mib": 8126,
+                "compute_capability": "5.2",
+                "device_query": "PASS",
+            }
+        ],
+    }
+    assert [(check["code"], check["status"]) for check in checks] == [
+        ("ssh", "ok"),
+        ("pci-functions", "ok"),
+        ("nvidia-smi", "ok"),
+        ("device-query", "ok"),
+    ]
+    assert all(c.keys() == {"code", "status", "cause", "evidence", "remedy"} for c in checks)
+
+
+def test_verify_of_a_guest_whose_driver_is_not_loaded(tmp_path: Path) -> None:
+    broken = guest(
+        smi="NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
+    )
+    with SshServer(tmp_path, broken) as server:
+        result = verify(server)
+    assert result.exit_code == 3
+    assert "failed   nvidia-smi     driver-not-loaded: the NVIDIA kernel module is not loaded" in (
+        result.stdout
+    )
+    assert "         → in the guest: sudo modprobe nvidia" in result.stdout
+    assert result.stdout.endswith("127.0.0.1: not healthy\n")
+
+
+def closed_port(tmp_path: Path) -> str:
+    with SshServer(tmp_path) as server:
+        return str(server.port)
+
+
+def test_a_guest_that_cannot_be_reached_is_exit_code_6_with_a_report(tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    known.touch()
+    port = closed_port(tmp_path)
+    arguments = ("--host", "127.0.0.1", "--port", port, "--known-hosts", str(known))
+    result = vfio_kit("verify", "--json", *arguments)
+    assert result.exit_code == 6
+    found = document(result)
+    assert (found["healthy"], found["gpus"]) == (False, [])
+    assert [check["status"] for check in found["checks"]] == [
+        "failed",
+        "not-run",
+        "not-run",
+        "not-run",
+    ]
+    assert "cannot connect" in found["checks"][0]["evidence"]
+    text_result = vfio_kit("verify", *arguments)
+    assert text_result.exit_code == 6
+    assert text_result.stdout.endswith("127.0.0.1: not healthy\n")
+
+
+def test_a_guest_with_another_key_is_not_spoken_to(tmp_path: Path) -> None:
+    with SshServer(tmp_path, guest()) as server:
+        target = server.target(server.known_hosts())
+        assert target.known_hosts
+        result = vfio_kit(
+            *("verify", "--json", "--host", "127.0.0.1", "--port", str(server.port)),
+            *("--known-hosts", target.known_hosts),
+        )
+    assert result.exit_code == 6
+    assert "its host key is not known" in document(result)["checks"][0]["evidence"]
+
+
+RECORD = VmRecord(
+    name="vm",
+    uuid="86a4cc5a-31b4-55f7-b0f4-8fd81f88ec9f",
+    guest="ubuntu-22.04",
+    user="ubuntu",
+    gpus=("0000:01:00.0",),
+    network="default",
+    mac="52:54:00:52:71:3a",
+    console_log="/nowhere/vm-console.log",
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give either the NAME of a VM or --host ADDR"),
+        (("vm", "--host", "127.0.0.1"), "give either the NAME of a VM or --host ADDR"),
+        (("../vm",), "'../vm' is no name for a VM"),
+        (("ghost",), "no VM 'ghost' here"),
+        (("vm",), "'vm' is not up"),
+        (("--host", "127.0.0.1", "--port", "0"), "0 is not in the range"),
+        (("--host", "127.0.0.1", "--timeout", "0"), "0 is not in the range"),
+    ],
+)
+def test_verify_wants_to_know_whom(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    VmFolder(tmp_path / "vm").create(RECORD)
+    result = vfio_kit("verify", *arguments, "--state-dir", tmp_path)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+def test_a_vm_that_is_down_again_is_not_up(tmp_path: Path) -> None:
+    folder = VmFolder(tmp_path / "vm")
+    folder.create(RECORD)
+    folder.begin(StepKind.START, {})
+    assert vfio_kit("verify", "vm", "--state-dir", tmp_path).exit_code == 2  # no address yet
+    folder.undone(StepKind.START)
+    assert vfio_kit("verify", "vm", "--state-dir", tmp_path).exit_code == 2
+
+
+# snapshot
+
+
+def test_a_snapshot_is_scanned_as_the_machine_is(
+    tree: Callable[[Machine], Path], tmp_path: Path
+) -> None:
+    root, packed, there = tree(m4000_shared()), tmp_path / "s.tar.gz", tmp_path / "there"
+    result = vfio_kit("snapshot", "--root", root, "-o", packed)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert f"wrote {packed}, {packed.stat().st_size} bytes" in result.stderr
+    there.mkdir()
+    subprocess.run(["tar", "-xzf", packed, "-C", there], check=True)
+    here = vfio_kit("scan", "--json", "--root", root)
+    assert vfio_kit("scan", "--json", "--root", there).stdout == here.stdout
+
+
+def test_a_snapshot_that_cannot_be_written(tree: Callable[[Machine], Path], tmp_path: Path) -> None:
+    root = tree(m4000_shared())
+    result = vfio_kit("snapshot", "--root", root, "-o", tmp_path / "none" / "s.tar.gz")
+    assert result.exit_code == 4
+    assert f"cannot write {tmp_path / 'none' / 's.tar.gz'}" in result.stderr
+
+
+# list and the rest
+
+
+def test_no_vm_is_up(tmp_path: Path) -> None:
+    result = vfio_kit("list", "--state-dir", tmp_path)
+    assert (result.exit_code, result.stdout) == (0, "no VM is up\n")
+    result = vfio_kit("list", "--json", "--state-dir", tmp_path / "none")
+    assert document(result) == {"schema": "vfio-kit/list/1", "vms": []}
+
+
+def test_a_vm_that_is_unknown_cannot_be_taken_down(tmp_path: Path) -> None:
+    result = vfio_kit("down", "../vm", "--state-dir", tmp_path)
+    assert (result.exit_code, "is no name for a VM" in result.stderr) == (2, True)
+
+
+def test_help_lists_the_commands_in_the_order_of_the_work() -> None:
+    result = vfio_kit("--help")
+    assert result.exit_code == 0
+    places = [result.stdout.index(f"\n  {name} ") for name in _COMMANDS]
+    assert places == sorted(places)
+    assert "Exit status: 0 yes" in result.stdout
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    result = vfio_kit(name, "-h")
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: vfio-kit {name} ")
+
+
+def test_a_command_that_there_is_not() -> None:
+    result = vfio_kit("destroy")
+    assert result.exit_code == 2
+    assert "No such command 'destroy'" in result.stderr
+
+
+def test_the_version() -> None:
+    assert vfio_kit("--version").stdout == f"vfio-kit, version {__version__}\n"
+
+
+def test_the_module_runs_as_a_program(tree: Callable[[Machine], Path]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vfio_kit", "scan", "--root", tree(NO_GPU)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout.startswith("no GPU on this host")
