@@ -7,19 +7,19 @@ module, outside a class) run again from the first one, once; the summary says so
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from _pytest.runner import runtestprotocol
 
 from . import images, machine
 from .faults import LabFault
-from .labhost import LabHost
+from .labhost import LabHost as LabHost  # tests import it from here
+from .machine import Say
 from .paths import cache_dir
-from .session import Attempt, Lab, Repeater
+from .session import Attempt, Emulator, Lab, Repeater
 from .topologies import TOPOLOGIES
-
-__all__ = ["LabHost", "host"]
 
 _LAB = pytest.StashKey[Lab]()
 _REPEATER = pytest.StashKey[Repeater[pytest.Item]]()
@@ -44,6 +44,13 @@ def host(request: pytest.FixtureRequest) -> LabHost:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Nothing is locked, built or booted before a test asks for the host."""
+    use(config, machine, images.build, cache_dir() / "session.lock")
+
+
+def use(
+    config: pytest.Config, emulator: Emulator, build: Callable[[Say], None], lock_file: Path
+) -> None:
+    """Let lab tests run on this emulator (a unit test brings its own)."""
 
     def say(line: str) -> None:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
@@ -52,12 +59,12 @@ def pytest_configure(config: pytest.Config) -> None:
             with capture.global_and_fixture_disabled():
                 reporter.write_line(f"{time.strftime('%T')} lab: {line}")
 
-    lab = Lab(machine, images.build, say, cache_dir() / "session.lock")
+    lab = Lab(emulator, build, say, lock_file)
 
     def recover(item: pytest.Item, reason: str) -> None:
         lab.faults.append(f"{item.nodeid}: {reason}")
         say(f"lab fault in {item.nodeid}: {reason}")
-        # Class and module fixtures may speak of the host that is gone.
+        # Fixtures of the class and the module may speak of the host that is gone.
         item.session._setupstate.teardown_exact(None)
         lab.stop()
 

@@ -22,6 +22,9 @@ class Emulator(Protocol):
     def stop(self) -> None:
         """Stop the host, whatever state it is in."""
 
+    def running(self) -> bool:
+        """Tell whether a host runs, whoever started it."""
+
     def signs(self) -> tuple[str, ...]:
         """Return why the emulator is at fault; nothing where it is sound."""
 
@@ -86,6 +89,11 @@ class Lab:
                 f"another session of lab tests runs on this machine (it holds {self.lock_file}): "
                 "wait for its end, or set VFIO_KIT_CACHE to another folder"
             ) from None
+        if self.emulator.running():
+            lock.close()
+            raise LabError(
+                "a host runs that this session has not started: python -m tests.lab down"
+            )
         started = time.monotonic()
         self.build(self.say)
         self.add_time("images", started)
