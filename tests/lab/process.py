@@ -25,6 +25,8 @@ def start(argv: Sequence[str], pid_file: Path, output: Path, fds: Iterable[int] 
             cwd=Path(__file__).parents[2],
         )
     pid_file.write_text(f"{process.pid} {_started(process.pid)}")
+    # It is to outlive this object, which else warns when it goes; `_reap` waits for the process.
+    process.returncode = 0
 
 
 def running(pid_file: Path) -> int | None:

@@ -13,6 +13,8 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+from .labhost import LabHost
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 TARGET_PYTHON = "3.13"
 _PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
@@ -60,6 +62,15 @@ def build_wheels(say: Callable[[str], None]) -> Path:
     _pip("wheel", "--no-deps", "--wheel-dir", str(folder), str(CHECKOUT))
     say(f"wheels: {folder}, {time.monotonic() - begin:.1f} s")
     return folder
+
+
+def installed_on(host: LabHost) -> None:
+    """Sees to it that vfio-kit is installed on the host; does nothing where it is."""
+    if host.run("test -x /opt/vfio-kit/bin/vfio-kit", check=False).returncode == 0:
+        return
+    host.run("rm -rf /root/wheels")
+    host.put(build_wheels(print), "/root/wheels")
+    host.run(INSTALL, timeout=600)
 
 
 def _pip(*words: str) -> None:

@@ -8,7 +8,6 @@ import json
 import shlex
 from collections.abc import Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -27,18 +26,10 @@ DIRECT = (
 STATE = "/var/lib/vfio-kit"
 
 
-@pytest.fixture(scope="module")
-def wheels() -> Path:
-    return product.build_wheels(print)
-
-
 @pytest.fixture
-def gpuhost(host: LabHost, wheels: Path) -> LabHost:
+def gpuhost(host: LabHost) -> LabHost:
     """The host with vfio-kit installed from wheels alone; installed once a boot."""
-    if host.run("test -x /opt/vfio-kit/bin/vfio-kit", check=False).returncode:
-        host.run("rm -rf /root/wheels")
-        host.put(wheels, "/root/wheels")
-        host.run(product.INSTALL, timeout=600)
+    product.installed_on(host)
     return host
 
 
@@ -139,6 +130,37 @@ class TestRenderedFilesBeforeTheirConsumers:
             timeout=600,
         )
         assert int(done.stdout) >= 2
+
+    def test_qemu(self, gpuhost: LabHost) -> None:
+        """QEMU's parser takes every option of every script, and then says its version."""
+        scripts = sorted((product.CHECKOUT / "tests/golden").glob("*/run.sh"))
+        assert len(scripts) >= 4
+        for script in scripts:
+            arguments = script.read_text().split("\nqemu-system-x86_64", 1)[1]
+            command = f"SSH_PORT=2222 VARS=/tmp/vars; qemu-system-x86_64{arguments}"
+            done = gpuhost.run(f"set -- -version; {command}")
+            assert "QEMU emulator version" in done.stdout
+
+    def test_qemu_starts_our_script(self, gpuhost: LabHost) -> None:
+        """With the real card: every device is realized at its place; then QEMU is told to quit."""
+        spec = "--name script --gpu 01:00.0 --image-dir /root/script --hugepages off"
+        done = gpuhost.run(
+            "set -e; rm -rf /root/script; mkdir /root/script; cd /root/script; "
+            f"vfio-kit render {spec} {DIRECT} --output qemu --output cloud-init -o . 2>/dev/null; "
+            "qemu-img create -q -f qcow2 -F qcow2 -b /var/lib/libvirt/images/guest.qcow2 "
+            "script.qcow2; xorriso -as genisoimage -quiet -V cidata -J -R -o script-seed.iso "
+            "user-data meta-data network-config 2>/dev/null; "
+            "! bash run.sh -S 2> refused; cat refused; "
+            "for f in 0 1; do virsh -q nodedev-detach pci_0000_01_00_$f; done; "
+            "printf '\\001cinfo pci\\nquit\\n' | timeout 200 bash run.sh -S; "
+            "for f in 1 0; do virsh -q nodedev-reattach pci_0000_01_00_$f; done; "
+            "cd /; rm -r /root/script",
+            timeout=400,
+        )
+        assert "not to vfio-pci; run:" in done.stdout
+        assert "Bus  1, device   0, function 0:" in done.stdout
+        assert "PCI device 10de:13f1" in done.stdout
+        assert "Bus  1, device   0, function 1:" in done.stdout
 
 
 class TestOurScriptAgainstLibvirtsOwnTranslation:

@@ -1,7 +1,6 @@
 """A GPU that shares its group with a NIC in use: up refuses, names it, and changes nothing."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -13,14 +12,8 @@ from .test_main_job import DIRECT, refused
 pytestmark = [pytest.mark.lab, pytest.mark.topology("m4000-shared-with-nic")]
 
 
-@pytest.fixture(scope="module")
-def wheels() -> Path:
-    return product.build_wheels(print)
-
-
-def test_refusal_names_the_nic_and_changes_nothing(host: LabHost, wheels: Path) -> None:
-    host.put(wheels, "/root/wheels")
-    host.run(product.INSTALL, timeout=600)
+def test_refusal_names_the_nic_and_changes_nothing(host: LabHost) -> None:
+    product.installed_on(host)
     before = host.run(SNAPSHOT).stdout
     done = host.run("vfio-kit scan --json", check=False)
     assert done.returncode == 3
