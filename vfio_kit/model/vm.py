@@ -1,0 +1,161 @@
+"""Nouns of a VM: what is planned, in every detail, and what is rendered of it."""
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from vfio_kit.errors import UsageError
+from vfio_kit.model.machine import Finding, PciAddress
+
+VM_NAME = r"^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$"
+"""A VM's name is also its host name and part of file names: letters, digits, dots, hyphens."""
+
+
+def check_name(name: str) -> None:
+    """Raises UsageError for a name that no VM can have."""
+    if re.fullmatch(VM_NAME, name) is None:
+        raise UsageError(
+            f"{name!r} is no name for a VM",
+            "1 to 63 of a-z, 0-9, dot and hyphen; the first and the last a letter or a digit",
+        )
+
+
+class BootMode(StrEnum):
+    """How the guest's kernel is started."""
+
+    DIRECT = "direct"
+    BIOS = "bios"
+    UEFI = "uefi"
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """kernel, initrd and cmdline are set for a direct kernel boot, and only then."""
+
+    mode: BootMode
+    kernel: str = ""
+    initrd: str = ""
+    cmdline: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hugepages:
+    """size in KiB, `count` pages of it, preallocated by `threads` threads."""
+
+    size_kib: int
+    count: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostDevice:
+    """A host function and its place in the guest: behind root port `guest_bus`, slot 0."""
+
+    source: PciAddress
+    guest_bus: int
+    guest_function: int
+    multifunction: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BackingImage:
+    """The image under the overlay, as it was found.
+
+    keep_owner: QEMU can read it as it is, so libvirt need not (and shall not) make it its own;
+    it would not give a backing image back to its owner afterwards.
+    """
+
+    path: str
+    format: str
+    keep_owner: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DomainPlan:
+    """The virtual machine, decided to the last detail; templates only print it."""
+
+    name: str
+    uuid: str
+    memory_mib: int
+    cpus: int
+    hugepages: Hugepages | None
+    boot: Boot
+    disk: str
+    """The overlay: a qcow2 file on top of the image."""
+    seed: str
+    console_log: str
+    network: str
+    mac: str
+    root_ports: tuple[int, ...]
+    """Guest bus numbers, one pcie-root-port each, one per host slot."""
+    host_devices: tuple[HostDevice, ...]
+    backing: BackingImage | None = None
+    """Known once the image was examined; libvirt finds it by itself where it is None."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceIdentity:
+    """What a function was when it was planned: an address alone may mean another card tomorrow."""
+
+    address: PciAddress
+    ids: str
+    driver: str | None
+    name: str | None
+
+
+class StepKind(StrEnum):
+    """The kinds of steps; each has its doing and its undoing in apply/steps.py."""
+
+    STATE = "state"
+    HUGEPAGES = "hugepages"
+    KEYS = "keys"
+    DISK = "disk"
+    SEED = "seed"
+    DEFINE = "define"
+    START = "start"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that `up` does, and what undoes it (empty where there is nothing to undo)."""
+
+    kind: StepKind
+    what: str
+    undo: str
+
+
+@dataclass(frozen=True, slots=True)
+class UpPlan:
+    """All that `up` will do, in order."""
+
+    domain: DomainPlan
+    guest: str
+    user: str
+    driver: str
+    image: str
+    disk_gib: int | None
+    state_dir: str
+    gpus: tuple[PciAddress, ...]
+    devices: tuple[DeviceIdentity, ...]
+    authorized_keys: tuple[str, ...]
+    steps: tuple[Step, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeedKeys:
+    """The guest's SSH identity, made before boot; `host_private` is a secret (OpenSSH PEM)."""
+
+    host_private: str = field(repr=False)
+    host_public: str
+    authorized: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedFile:
+    """A file that an output consists of; `mode` is its permission bits."""
+
+    path: str
+    text: str = field(repr=False)
+    mode: int = 0o644
