@@ -94,7 +94,7 @@ class SshServer:
         self._folder = folder
         self._transports: list[paramiko.Transport] = []
         self._socket = socket.create_server(("127.0.0.1", 0))
-        self._socket.settimeout(0.05)
+        self._socket.settimeout(0.02)
         self.port = int(self._socket.getsockname()[1])
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -134,6 +134,7 @@ class SshServer:
                 connection, _ = self._socket.accept()
             except TimeoutError:
                 continue
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._ended.wait(self._banner_delay)
             transport = paramiko.Transport(connection)
             self._transports.append(transport)
