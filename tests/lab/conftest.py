@@ -92,7 +92,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the host would be left behind
     item.stash[_NEXT] = nextitem
     before = item.session.items[: item.session.items.index(item)]
-    earlier = [other for other in before if _group(other) is _group(item)]
+    earlier = [other for other in before if _group(other) == _group(item)]
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     item.config.stash[_REPEATER].perform(item, earlier)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -126,8 +126,9 @@ def _topology(item: pytest.Item) -> str | None:
     return str(marker.args[0]) if marker else None
 
 
-def _group(item: pytest.Item) -> pytest.Collector | None:
-    return item.getparent(pytest.Class) or item.getparent(pytest.Module)
+def _group(item: pytest.Item) -> tuple[pytest.Collector | None, str | None]:
+    """Return what a test has in common with those that it may build on."""
+    return item.getparent(pytest.Class) or item.getparent(pytest.Module), _topology(item)
 
 
 def _run(item: pytest.Item) -> Attempt:

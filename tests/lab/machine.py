@@ -164,7 +164,11 @@ def _qemu_argv(topology: Topology, now: State, cards: list[str]) -> list[str]:
 def _wait_until_usable(started: float, say: Say) -> None:
     """Wait for sshd, log in, and let the host finish its boot."""
     _wait_for_sshd()
-    ssh.open_master(state().port, "root")
+    try:
+        ssh.open_master(state().port, "root")
+    except subprocess.SubprocessError as error:
+        check_health()
+        raise LabFault(f"sshd listens, but root cannot log in: {error}") from None
     say(f"{state().topology}: SSH after {time.monotonic() - started:.1f} s")
     settle = ssh.command(
         state().port, "root", ["systemctl is-system-running --wait; udevadm settle"]

@@ -101,6 +101,7 @@ TOPOLOGIES = {
         ),
         Topology(
             name="k80-pair",
+            # The switch has no ACS, so each half is in the group of the port above it.
             what="the two halves of a K80 (class 0302) behind a PCIe switch, each in its own group",
             bridges=(
                 _PORT,
@@ -113,8 +114,8 @@ TOPOLOGIES = {
                 Card("half1", K80_HALF, "dn2", "0.0"),
             ),
             seen=(
-                Seen("0000:03:00.0", None, frozenset({"0000:03:00.0"})),
-                Seen("0000:04:00.0", None, frozenset({"0000:04:00.0"})),
+                Seen("0000:03:00.0", None, frozenset({"0000:02:08.0", "0000:03:00.0"})),
+                Seen("0000:04:00.0", None, frozenset({"0000:02:10.0", "0000:04:00.0"})),
             ),
         ),
         Topology(
