@@ -1,7 +1,7 @@
 """Machines as trees of files: what scan reads, written from a short description.
 
-A test says which functions a machine has; `write_machine` writes the sysfs and procfs that the kernel
-would show for them. Data is replaced, never internals.
+A test says which functions a machine has; `write_machine` writes the sysfs and procfs that the
+kernel would show for them. Data is replaced, never internals.
 """
 
 from dataclasses import dataclass, field

@@ -31,6 +31,13 @@ STATE_DIR = "/var/lib/vfio-kit"
 IMAGE_DIR = "/var/lib/libvirt/images"
 LOG_DIR = "/var/log/libvirt/qemu"
 
+# Slots on the guest's root bus. 0 is the host bridge, 1f the chipset's; root ports come last.
+NET_SLOT = 0x03
+DISK_SLOT = 0x04
+SEED_SLOT = 0x05
+FIRST_PORT_SLOT = 0x08
+_MOST_PORTS = 0x1F - FIRST_PORT_SLOT
+
 _PAGE_KIB = {"2M": 2048, "1G": 1024 * 1024}
 _UUID_NAMESPACE = uuid.UUID("5f1d2a52-6f0f-5c0e-9a43-1f5d9d1e8d11")
 _MOST_PREALLOC_THREADS = 16
@@ -137,6 +144,11 @@ def place(addresses: tuple[PciAddress, ...]) -> tuple[HostDevice, ...]:
     """
     placed: list[HostDevice] = []
     slots = sorted({address.slot for address in addresses})
+    if len(slots) > _MOST_PORTS:
+        raise UsageError(
+            f"{len(slots)} cards are more than the {_MOST_PORTS} that one guest has root ports for",
+            "spread them over several guests",
+        )
     for bus, slot in enumerate(slots, start=1):
         members = sorted(a for a in addresses if a.slot == slot)
         numbers = [a.function for a in members]

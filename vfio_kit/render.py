@@ -8,7 +8,7 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -16,12 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from vfio_kit.assets import asset_dir
 from vfio_kit.knowledge.provisioning import PROVISIONING
 from vfio_kit.model import BootMode, DomainPlan, HostDevice, RenderedFile, SeedKeys, UpPlan
-
-# Slots on the guest's root bus. 0 is the host bridge, 1f the chipset's; root ports come last.
-NET_SLOT = 0x03
-DISK_SLOT = 0x04
-SEED_SLOT = 0x05
-FIRST_PORT_SLOT = 0x08
+from vfio_kit.plan import DISK_SLOT, FIRST_PORT_SLOT, NET_SLOT, SEED_SLOT
 
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
@@ -261,6 +256,7 @@ def _environment(folder: str) -> Environment:
     )
     environment.filters["shell_words"] = shell_words
     environment.filters["sh"] = shlex.quote
-    # Not Jinja's own `tojson`: that one writes < > & ' as \\uXXXX for HTML.
-    environment.filters["tojson"] = json.dumps
+    # Not Jinja's own `tojson`: that one writes < > & ' as \\uXXXX for HTML. And no escapes of
+    # characters beyond U+FFFF, which JSON makes two of and YAML reads as two.
+    environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
     return environment

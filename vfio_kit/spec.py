@@ -169,7 +169,7 @@ def _read(file: Path) -> str:
 def _parse(text: str, file: Path | None) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         raise UsageError(
             f"{file}: {error}", "the spec is a TOML file; docs/spec.md shows one"
         ) from None
@@ -218,12 +218,12 @@ def line_of(text: str, path: list[str]) -> int | None:
     The parser gives no positions, so the shortest prefix of lines that parses and holds the key is
     looked for; the statement begins behind the longest parsable prefix before it.
     """
-    lines = text.splitlines(keepends=True)
+    lines = [f"{line}\n" for line in text.split("\n")]
     begin = 0
     for end in range(1, len(lines) + 1):
         try:
             document: object = tomllib.loads("".join(lines[:end]))
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             continue
         for key in path:
             document = document.get(key) if isinstance(document, dict) else None

@@ -38,7 +38,10 @@ def unchanged(gpuhost: LabHost) -> Iterator[LabHost]:
     """Compares the host before and after a test."""
     before = gpuhost.run(SNAPSHOT).stdout
     yield gpuhost
-    assert differences(before, gpuhost.run(SNAPSHOT).stdout) == []
+    after = gpuhost.run(SNAPSHOT).stdout
+    # Where a test failed, the next one shall not fail for it.
+    gpuhost.run(f"test ! -e {STATE}/x || vfio-kit down x --purge", check=False, timeout=300)
+    assert differences(before, after) == []
 
 
 def refused(host: LabHost, command: str, status: int, *words: str, timeout: float = 180) -> str:
@@ -152,15 +155,14 @@ class TestRenderedFilesBeforeTheirConsumers:
             "user-data meta-data network-config 2>/dev/null; "
             "! bash run.sh -S 2> refused; cat refused; "
             "for f in 0 1; do virsh -q nodedev-detach pci_0000_01_00_$f; done; "
-            "printf '\\001cinfo pci\\nquit\\n' | timeout 200 bash run.sh -S; "
+            "printf '\\001cinfo qtree\\nquit\\n' | timeout 200 bash run.sh -S; "
             "for f in 1 0; do virsh -q nodedev-reattach pci_0000_01_00_$f; done; "
             "cd /; rm -r /root/script",
             timeout=400,
         )
         assert "not to vfio-pci; run:" in done.stdout
-        assert "Bus  1, device   0, function 0:" in done.stdout
-        assert "PCI device 10de:13f1" in done.stdout
-        assert "Bus  1, device   0, function 1:" in done.stdout
+        assert done.stdout.count('dev: vfio-pci, id "hostdev') == 2
+        assert 'host = "0000:01:00.0"' in done.stdout
 
 
 class TestOurScriptAgainstLibvirtsOwnTranslation:
@@ -172,7 +174,7 @@ class TestOurScriptAgainstLibvirtsOwnTranslation:
         native = gpuhost.run("virsh domxml-to-native qemu-argv --xml /tmp/same/domain.xml").stdout
         script = gpuhost.run("cat /tmp/same/run.sh").stdout
         gpuhost.run("rm -rf /tmp/same")
-        ours = devices(script.split("qemu-system-x86_64", 1)[1].replace('"$@"', ""))
+        ours = devices(script.split("qemu-system-x86_64", 1)[1])
         theirs = devices(native)
         assert set(ours) == {"pci.1", *OUR_DEVICES}
         # The translator replaces an interface of a network by one without place or ROM setting;
@@ -204,7 +206,7 @@ def same_devices(ours: Devices, theirs: Devices, but: tuple[str, ...]) -> None:
 
 def options(command: str, option: str) -> list[str]:
     """The values of an option in a QEMU command line, in order."""
-    words = shlex.split(command.replace("\\\n", " "))
+    words = shlex.split(command.replace("\\\n", " ").replace('"$@"', ""))
     return [value for name, value in pairwise(words) if name == option]
 
 
@@ -245,7 +247,7 @@ class TestWrongInputs:
 
     def test_not_root(self, unchanged: LabHost) -> None:
         done = unchanged.run(f"vfio-kit up x --gpu 01:00.0 {DIRECT}", check=False, user="tester")
-        assert done.returncode == 4
+        assert done.returncode == 4, done.stderr
         assert "needs root" in done.stderr
 
     def test_libvirtd_stopped(self, unchanged: LabHost) -> None:
@@ -286,12 +288,14 @@ class TestWrongInputs:
         assert "the host is as it was" in said
 
 
+@pytest.fixture(scope="class")
+def story() -> dict[str, str]:
+    """What one test of a class leaves for a later one."""
+    return {}
+
+
 class TestUpVerifyDown:
     """One guest; the tests build on each other."""
-
-    @pytest.fixture(scope="class")
-    def story(self) -> dict[str, str]:
-        return {}
 
     def guest(self, host: LabHost, command: str) -> str:
         address = json.loads(host.run("vfio-kit list --json").stdout)["vms"][0]["address"]

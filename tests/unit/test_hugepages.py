@@ -142,7 +142,7 @@ def test_a_kernel_that_refuses_is_named(tmp_path: Path) -> None:
     folder = pool(tmp_path)
     vm = tmp_path / "no-such-directory"
     # The kernel gives too few, and then /proc/sys/vm is not there.
-    with pytest.raises(HostError) as caught, kernel(folder / "nr_hugepages", 0, 0):
+    with pytest.raises(HostError) as caught, kernel(folder / "nr_hugepages", 0, 0, put_back=True):
         grow(2048, 1, tmp_path, vm)
     assert caught.value.message == (
         f"cannot write 3 to {vm / 'drop_caches'}: No such file or directory"

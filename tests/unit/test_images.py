@@ -28,7 +28,8 @@ def qcow2(path: Path, size: str = "64M") -> Path:
 
 def disk(path: Path) -> Path:
     """A raw image whose first sector ends as a partition table does."""
-    path.write_bytes(b"\0" * 510 + b"\x55\xaa" + b"\0" * 1_048_064)
+    entry = b"\x80\0\0\0\x83\0\0\0" + b"\1\0\0\0" + b"\x64\0\0\0"
+    path.write_bytes(b"\0" * 446 + entry + b"\0" * 48 + b"\x55\xaa" + b"\0" * 1_048_064)
     return path
 
 
@@ -160,3 +161,17 @@ def test_an_image_that_everybody_reads_keeps_its_owner(
     image = qcow2(tmp_path / "a.img")
     image.chmod(mode)
     assert examine_image(image) == BackingImage(str(image), "qcow2", keep_owner=keep)
+
+
+def test_a_kernel_is_no_disk_though_it_has_a_boot_signature(tmp_path: Path) -> None:
+    """An x86 bzImage begins with a boot sector that only says what it is not."""
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(b"MZ" + b"\xea" * 508 + b"\x55\xaa" + b"HdrS" * 4096)
+    with pytest.raises(HypervisorError, match="is no disk image"):
+        examine_image(path)
+
+
+def test_a_gpt_disk_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "disk.raw"
+    path.write_bytes(b"\0" * 512 + b"EFI PART" + b"\0" * 1_048_056)
+    assert examine_image(path).format == "raw"

@@ -259,7 +259,7 @@ def test_a_purge_leaves_what_somebody_else_put_there(vm: VmFolder) -> None:
     assert (vm.path / "notes.txt").read_text() == "mine"
 
 
-def test_only_vms_with_something_to_undo_are_listed(tmp_path: Path) -> None:
+def test_every_folder_of_a_vm_is_listed_and_says_what_is_to_undo(tmp_path: Path) -> None:
     for name in ("up", "half", "down"):
         folder = VmFolder(tmp_path / name)
         folder.create(RECORD)
@@ -268,7 +268,8 @@ def test_only_vms_with_something_to_undo_are_listed(tmp_path: Path) -> None:
             folder.undone(StepKind.DISK)
     (tmp_path / "empty").mkdir()
     (tmp_path / ".up.lock").touch()
-    assert [folder.name for folder in folders(tmp_path)] == ["half", "up"]
+    found = {folder.name: bool(folder.outstanding()) for folder in folders(tmp_path)}
+    assert found == {"down": False, "half": True, "up": True}
 
 
 def test_no_state_directory_means_no_vms(tmp_path: Path) -> None:

@@ -368,9 +368,7 @@ def test_the_script_will_not_start_on_a_card_that_is_not_bound_to_vfio(tmp_path:
 _LETTERS = list("<>&'\"`$,;\\{}%#:*!?|~-= é€漢")
 _WORDS = ["$(id)", "${SSH_PORT}", "$@", "{{ x }}", "{% x %}", "]]>", "<!--", "&lt;", " # ", ": "]
 _BAD = st.sampled_from([*_LETTERS, *_WORDS, "hostfwd=tcp:127.0.0.1:${SSH_PORT}-:22"])
-_PRINTABLE = st.text(
-    st.characters(max_codepoint=0xFFFF).filter(str.isprintable), min_size=1, max_size=6
-)
+_PRINTABLE = st.text(st.characters().filter(str.isprintable), min_size=1, max_size=6)
 hostile = st.lists(_BAD | _PRINTABLE, min_size=1, max_size=5).map("".join)
 paths = hostile.map("/{}".format)
 names = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,8}[a-z0-9])?", fullmatch=True)

@@ -111,9 +111,8 @@ def test_known_hosts_that_are_not_there_are_named(tmp_path: Path) -> None:
     path = tmp_path / "none"
     with pytest.raises(GuestError) as caught:
         Connection(Target("127.0.0.1", 9, "root", None, path))
-    assert caught.value.message == (
-        f"cannot read the known host keys in {path}: No such file or directory"
-    )
+    assert caught.value.message.startswith(f"cannot read the known host keys in {path}: ")
+    assert "No such file or directory" in caught.value.message
 
 
 def test_a_key_that_the_server_does_not_take(tmp_path: Path) -> None:

@@ -165,7 +165,6 @@ def test_a_log_without_gpus() -> None:
             said("0000:01:00.1 0x10de 0x0fbb 0x040300\n"),
             "the guest has no display controller at all",
         ),
-        (said("", 1, "sh: for: not found\n"), "sh: for: not found"),
     ],
 )
 def test_a_guest_without_any_gpu(pci: CommandResult, evidence: str) -> None:
@@ -173,6 +172,21 @@ def test_a_guest_without_any_gpu(pci: CommandResult, evidence: str) -> None:
     found = check(report, "pci-functions")
     assert (found.status, found.cause, found.evidence) == (FAILED, "no-gpu", evidence)
     assert not report.healthy
+
+
+@pytest.mark.parametrize(
+    ("pci", "evidence"),
+    [
+        (said("", 1, "sh: for: not found\n"), "exit 1: sh: for: not found"),
+        (
+            said("0000:01:00.0 0x10de 0x13f1 0x030000\n", 124, "no end within 60 s"),
+            "exit 124: no end within 60 s",
+        ),
+    ],
+)
+def test_a_function_list_that_broke_off(pci: CommandResult, evidence: str) -> None:
+    found = check(judged(pci=pci), "pci-functions")
+    assert (found.status, found.cause, found.evidence) == (FAILED, "unknown", evidence)
 
 
 @pytest.mark.parametrize(

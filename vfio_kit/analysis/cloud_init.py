@@ -6,6 +6,7 @@ format and is left alone.
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,16 @@ def parse_status(text: str) -> CloudInitStatus:
     """Reads the document, also behind the dots that --wait may print; ValueError where none is."""
     begin = text.find("{")
     try:
-        document = json.loads(text[begin:]) if begin >= 0 else None
-    except ValueError as error:
+        document: Any = json.loads(text[begin:]) if begin >= 0 else {}
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not cloud-init's status: {error}") from None
-    if not isinstance(document, dict) or not isinstance(document.get("status"), str):
+    try:
+        status, fatal = document["status"], document.get("errors") or []
+        recoverable = document.get("recoverable_errors") or {}
+        errors = [str(error) for error in fatal]
+        errors += [f"{level}: {message}" for level, many in recoverable.items() for message in many]
+    except (AttributeError, KeyError, TypeError):
+        raise ValueError(f"not cloud-init's status: {text[:80]!r}") from None
+    if not isinstance(status, str):
         raise ValueError(f"not cloud-init's status: {text[:80]!r}")
-    recoverable = document.get("recoverable_errors") or {}
-    errors = [str(error) for error in document.get("errors") or ()]
-    errors += [f"{level}: {message}" for level, many in recoverable.items() for message in many]
-    return CloudInitStatus(document["status"], tuple(errors))
+    return CloudInitStatus(status, tuple(errors))

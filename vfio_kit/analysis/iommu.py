@@ -20,7 +20,7 @@ def explain_no_iommu(host: Host) -> Finding:
 
 
 def _reason(host: Host) -> tuple[str, str]:
-    switched_off = _switched_off(host.cmdline)
+    switched_off = _switched_off(host)
     if switched_off:
         return (
             f"the kernel command line has {switched_off}",
@@ -28,7 +28,7 @@ def _reason(host: Host) -> tuple[str, str]:
             "/etc/default/grub, then update-grub) and reboot",
         )
     if "DMAR" in host.acpi_tables:
-        if _has(host.cmdline, "intel_iommu", "on"):
+        if "on" in _values(host.cmdline, "intel_iommu"):
             return (
                 "firmware announces Intel VT-d (ACPI table DMAR) and intel_iommu=on is given, "
                 "yet the kernel set none up",
@@ -66,16 +66,21 @@ def _no_table(host: Host) -> tuple[str, str]:
     )
 
 
-def _switched_off(cmdline: str) -> str:
-    for word in cmdline.split():
-        key, _, value = word.partition("=")
-        if key in ("intel_iommu", "amd_iommu", "iommu") and "off" in value.split(","):
-            return word
+def _switched_off(host: Host) -> str:
+    """The parameter that switches this host's kind of IOMMU off; empty where none does."""
+    keys = ["iommu"]
+    if "DMAR" in host.acpi_tables or host.cpu_vendor == "GenuineIntel":
+        keys.append("intel_iommu")
+    if "IVRS" in host.acpi_tables or host.cpu_vendor == "AuthenticAMD":
+        keys.append("amd_iommu")
+    for key in keys:
+        values = _values(host.cmdline, key)
+        if "off" in values:
+            return f"{key}={','.join(values)}"
     return ""
 
 
-def _has(cmdline: str, key: str, value: str) -> bool:
-    return any(
-        word.partition("=")[0] == key and value in word.partition("=")[2].split(",")
-        for word in cmdline.split()
-    )
+def _values(cmdline: str, key: str) -> list[str]:
+    """The comma-separated values of a parameter; where it is given twice, the last one counts."""
+    given = [word.partition("=")[2] for word in cmdline.split() if word.partition("=")[0] == key]
+    return given[-1].split(",") if given else []

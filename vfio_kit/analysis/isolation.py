@@ -8,11 +8,12 @@ from vfio_kit.knowledge.findings import (
     NO_RESET,
     SHARED_GROUP,
     SPLIT_SLOT,
+    UNKNOWN_MEMBER,
     UNREADABLE,
     finding,
 )
 from vfio_kit.knowledge.pci_classes import class_name
-from vfio_kit.model import Finding, GpuReport, Host, PciDevice, Verdict
+from vfio_kit.model import Finding, GpuReport, Host, PciAddress, PciDevice, Verdict
 
 
 def judge(host: Host) -> tuple[GpuReport, ...]:
@@ -31,11 +32,16 @@ def judge_gpu(host: Host, gpu: PciDevice) -> GpuReport:
     groups = {f.iommu_group for f in functions if f.iommu_group is not None}
     members = sorted({a for number in groups for a in host.iommu_groups.get(number, ())} - own)
     others = [device for device in map(host.device, members) if device is not None]
+    unknown = [address for address in members if host.device(address) is None]
     foreign = tuple(device for device in others if not device.is_bridge)
-    findings = [*_group_findings(host, gpu, functions, foreign), *_device_findings(gpu, functions)]
+    findings = [
+        *_group_findings(host, gpu, functions, foreign),
+        *map(_unknown_member, unknown),
+        *_device_findings(gpu, functions),
+    ]
     if gpu.iommu_group is None:
         verdict = Verdict.NO_IOMMU
-    elif foreign:
+    elif foreign or unknown:
         verdict = Verdict.SHARED
     else:
         verdict = Verdict.ISOLATED
@@ -121,6 +127,15 @@ def _group_findings(
             )
         )
     return found
+
+
+def _unknown_member(address: PciAddress) -> Finding:
+    return finding(
+        UNKNOWN_MEMBER,
+        address,
+        f"{address} shares the group, and what it is could not be read",
+        f"look at it: lspci -nnks {address}; while it is unknown, it counts as in the way",
+    )
 
 
 def _device_findings(gpu: PciDevice, functions: tuple[PciDevice, ...]) -> list[Finding]:

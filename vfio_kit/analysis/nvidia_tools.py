@@ -73,14 +73,16 @@ def _known(element: Element, path: str) -> str | None:
 
 
 def _mib(text: str | None) -> int | None:
-    match = re.fullmatch(r"(\d+) MiB", text or "")
+    match = re.fullmatch(r"(\d{1,9}) MiB", text or "")
     return int(match[1]) if match else None
 
 
 _DEVICE = re.compile(r'^Device (\d+): "(.*)"\s*$')
 _CAPABILITY = re.compile(r"CUDA Capability Major/Minor version number:\s+(\d+\.\d+)")
-_MEMORY = re.compile(r"Total amount of global memory:\s+(\d+) M(?:Bytes|iB|B)")
-_LOCATION = re.compile(r"Device PCI Domain ID / Bus ID / location ID:\s+\d+ / (\d+) / (\d+)")
+_MEMORY = re.compile(r"Total amount of global memory:\s+(\d{1,9}) M(?:Bytes|iB|B)")
+_LOCATION = re.compile(
+    r"Device PCI Domain ID / Bus ID / location ID:\s+\d+ / (\d{1,3}) / (\d{1,2})\b"
+)
 _RESULT = re.compile(r"^Result = (PASS|FAIL)\s*$", re.MULTILINE)
 
 

@@ -1,5 +1,6 @@
 """From what the guest's tools printed to a verdict for every GPU."""
 
+import re
 from collections.abc import Mapping
 
 from vfio_kit.analysis.nvidia_tools import (
@@ -57,12 +58,23 @@ def classify(probe: str, result: CommandResult) -> Signature | None:
     return None
 
 
+_FUNCTION = re.compile(
+    r"^(?P<address>[0-9a-f:.]{12,16}) 0x(?P<vendor>[0-9a-f]{4}) 0x(?P<device>[0-9a-f]{4}) "
+    r"0x03[0-9a-f]{4}$",
+    re.MULTILINE,
+)
+"""A display controller, as the probe lists it: address, vendor, device, class."""
+
+
 def _pci_check(result: CommandResult) -> Check:
-    found = []
-    for line in result.stdout.splitlines():
-        address, vendor, device, class_code = line.split()
-        if int(class_code, 16) >> 16 == 0x03:
-            found.append(f"{address} [{int(vendor, 16):04x}:{int(device, 16):04x}]")
+    if result.exit_status:
+        evidence = f"exit {result.exit_status}: {result.stderr.strip() or 'no reason given'}"
+        remedy = "look in the guest: lspci -nn"
+        return Check("pci-functions", CheckStatus.FAILED, evidence, remedy, "unknown")
+    found = [
+        f"{match['address']} [{match['vendor']}:{match['device']}]"
+        for match in _FUNCTION.finditer(result.stdout)
+    ]
     if found:
         return Check("pci-functions", CheckStatus.OK, "GPUs: " + ", ".join(found))
     return Check(

@@ -33,10 +33,11 @@ def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def make_folder(path: Path, mode: int = 0o700) -> None:
-    """Makes a folder, and those above it, where it is missing."""
+    """Makes a folder, and those above it, where it is missing; one that is there keeps its mode."""
     try:
-        path.mkdir(mode=mode, parents=True, exist_ok=True)
-        path.chmod(mode)
+        if not path.is_dir():
+            path.mkdir(mode=mode, parents=True)
+            path.chmod(mode)
     except OSError as error:
         raise cannot("make the folder", path, error) from None
 

@@ -27,16 +27,16 @@ def grow(
     pool = _pool(size_kib, root)
     before = _value(pool / "nr_hugepages")
     end = time.monotonic() + patience
-    while True:
-        _write(pool / "nr_hugepages", before + count)
-        got = _value(pool / "nr_hugepages") - before
-        if got >= count:
-            return
-        if time.monotonic() > end:
-            break
-        _write(vm / "drop_caches", 3)
-        _write(vm / "compact_memory", 1)
-        time.sleep(0.2)
+    try:
+        while (got := _ask(pool, before, count)) < count and time.monotonic() < end:
+            _write(vm / "drop_caches", 3)
+            _write(vm / "compact_memory", 1)
+            time.sleep(0.2)
+    except HostError:
+        _write(pool / "nr_hugepages", before)
+        raise
+    if got >= count:
+        return
     _write(pool / "nr_hugepages", before)
     size = "1G" if size_kib >= 1 << 20 else f"{size_kib >> 10}M"
     raise HostError(
@@ -44,6 +44,12 @@ def grow(
         f"use less --memory, or --hugepages off, or reserve them at boot: kernel parameters "
         f"hugepagesz={size} hugepages={before + count}",
     )
+
+
+def _ask(pool: Path, before: int, count: int) -> int:
+    """Asks for `count` more pages; returns how many more there are."""
+    _write(pool / "nr_hugepages", before + count)
+    return _value(pool / "nr_hugepages") - before
 
 
 def shrink(size_kib: int, count: int, *, at_least: int, root: Path = _ROOT) -> None:
@@ -73,7 +79,10 @@ def _pool(size_kib: int, root: Path) -> Path:
 
 
 def _value(path: Path) -> int:
-    return int(path.read_text())
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError) as error:
+        raise HostError(f"cannot read a number from {path}: {error}") from None
 
 
 def _write(path: Path, value: int) -> None:

@@ -66,5 +66,12 @@ def write_seed(path: Path, files: Iterable[RenderedFile]) -> None:
 
 
 def _has_partition_table(image: Path) -> bool:
+    """GPT, or an MBR whose entries make sense: a kernel image has the MBR's signature, too."""
     with image.open("rb") as stream:
-        return stream.read(512)[510:512] == b"\x55\xaa"
+        head = stream.read(1024)
+    if head[512:520] == b"EFI PART":
+        return True
+    entries = [head[offset : offset + 16] for offset in range(446, 510, 16)]
+    sound = all(entry[:1] in (b"\x00", b"\x80") for entry in entries)
+    used = any(entry[4:5] != b"\x00" and any(entry[12:16]) for entry in entries)
+    return head[510:512] == b"\x55\xaa" and sound and used

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -54,6 +54,16 @@ class VmRecord:
             mac=domain.mac,
             console_log=domain.console_log,
         )
+
+    @classmethod
+    def read(cls, document: dict[str, Any]) -> Self:
+        """The record in a JSON object; raises TypeError or ValueError where it is none."""
+        values = dict(document)
+        gpus, address = values.pop("gpus", None), values.pop("address", None)
+        texts = list(values.values()) + ([] if address is None else [address])
+        if not isinstance(gpus, list) or not all(isinstance(t, str) for t in (*texts, *gpus)):
+            raise ValueError("a value is of another type")
+        return cls(**values, gpus=tuple(gpus), address=address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +135,9 @@ class VmFolder:
         if not isinstance(document, dict) or document.pop("schema", None) != _SCHEMA:
             raise HostError(f"{self._record} is not of the schema {_SCHEMA}")
         try:
-            record = VmRecord(**document)
-        except TypeError as error:
+            return VmRecord.read(document)
+        except (TypeError, ValueError) as error:
             raise HostError(f"{self._record} is damaged: {error}") from None
-        return replace(record, gpus=tuple(record.gpus))
 
     def begin(self, step: StepKind, data: dict[str, Any]) -> None:
         self._append({"step": step, "phase": "begin", "data": data})
@@ -142,11 +151,17 @@ class VmFolder:
     def outstanding(self) -> list[Entry]:
         """Steps begun and not undone, in the order of their beginning."""
         entries: dict[StepKind, Entry] = {}
-        for line in self._lines():
-            step = StepKind(line["step"])
-            if line["phase"] == "begin":
-                entries[step] = Entry(step, line["data"])
-            elif line["phase"] == "undone":
+        for number, event in self._events():
+            try:
+                step, phase = StepKind(event["step"]), event["phase"]
+                data = event["data"] if phase == "begin" else {}
+                if not isinstance(data, dict):
+                    raise TypeError("data is no object")
+            except (KeyError, TypeError, ValueError) as error:
+                raise HostError(f"{self._journal}:{number} is damaged: {error!r}") from None
+            if phase == "begin":
+                entries[step] = Entry(step, data)
+            elif phase == "undone":
                 entries.pop(step, None)
         return list(entries.values())
 
@@ -164,8 +179,9 @@ class VmFolder:
     def _append(self, event: dict[str, Any]) -> None:
         line = json.dumps({"version": VERSION, "time": round(time.time(), 3), **event}) + "\n"
         try:
-            handle = os.open(self._journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            handle = os.open(self._journal, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             try:
+                _cut_torn_line(handle)
                 os.write(handle, line.encode())
                 os.fsync(handle)
             finally:
@@ -173,35 +189,44 @@ class VmFolder:
         except OSError as error:
             raise cannot("write", self._journal, error) from None
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
+    def _events(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The journal's lines, with their numbers from 1."""
         try:
-            text = self._journal.read_text()
+            data = self._journal.read_bytes()
         except FileNotFoundError:
             return
         except OSError as error:
             raise cannot("read", self._journal, error) from None
-        *whole, torn = text.split("\n")
-        # A line without its end was cut off by a crash: its step had not begun yet.
-        del torn
-        for number, line in enumerate(whole, start=1):
+        # What stands behind the last end of line was cut off by a crash: its step had not begun.
+        for number, line in enumerate(data.split(b"\n")[:-1], start=1):
             try:
                 event = json.loads(line)
             except ValueError as error:
                 raise HostError(f"{self._journal}:{number} is damaged: {error}") from None
+            if not isinstance(event, dict):
+                raise HostError(f"{self._journal}:{number} is damaged: it is no object")
             if event.get("version") != VERSION:
                 raise HostError(
                     f"{self._journal}:{number} has version {event.get('version')!r}",
                     "use the vfio-kit that wrote it",
                 )
-            yield event
+            yield number, event
+
+
+def _cut_torn_line(handle: int) -> None:
+    """Cuts off what a crash left behind the last end of line, or the next line would join it."""
+    size = os.fstat(handle).st_size
+    whole = os.pread(handle, size, 0).rfind(b"\n") + 1
+    if whole != size:
+        os.ftruncate(handle, whole)
 
 
 def folders(state_dir: Path) -> list[VmFolder]:
-    """The VMs that are up, or half up, in this state directory."""
+    """The folders of VMs in this state directory, whatever state they are in."""
     try:
         paths = sorted(p for p in state_dir.iterdir() if p.is_dir())
     except FileNotFoundError:
         return []
     except OSError as error:
         raise cannot("read", state_dir, error) from None
-    return [folder for folder in map(VmFolder, paths) if folder.outstanding()]
+    return [folder for folder in map(VmFolder, paths) if folder.exists()]

@@ -1,6 +1,7 @@
 """The command line: the only place that prints. stdout has the result, stderr the progress."""
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -20,6 +21,9 @@ _COMMANDS: dict[str, str] = {
     "list": "the VMs that are up",
     "down": "stop a VM and put the host back",
 }
+
+_INTERRUPTED = 130
+"""As a shell has it for a program that SIGINT ended."""
 
 
 class _Commands(click.Group):
@@ -47,6 +51,9 @@ class _Commands(click.Group):
             for line in error.hint.splitlines():
                 click.echo(f"  hint: {line}", err=True)
             ctx.exit(error.exit_code)
+        except BrokenPipeError:  # the reader of our output went away: head, less
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,6 +71,11 @@ def _cli() -> None:
 def main() -> None:
     """The console script."""
     try:
-        _cli.main(prog_name="vfio-kit", standalone_mode=True)
-    except BrokenPipeError:
-        sys.exit(0)
+        status = _cli.main(prog_name="vfio-kit", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(_INTERRUPTED)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -170,6 +170,9 @@ def plan_from(root: Path, spec: "GuestSpec", state_dir: Path, image_dir: Path) -
     """Reads the host and plans."""
     from vfio_kit.plan import make_plan
 
+    for folder in (state_dir, image_dir):
+        if not str(folder).isprintable():
+            raise UsageError(f"the path {str(folder)!r} holds a control character")
     host = read_named_host(root)
     return make_plan(
         host, spec, state_dir=str(state_dir.absolute()), image_dir=str(image_dir.absolute())

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from vfio_kit.cli.common import json_option, print_json, state_dir_option
+from vfio_kit.errors import VfioKitError
 
 
 @click.command("list")
@@ -15,7 +16,13 @@ def command(as_json: bool, state_dir: Path) -> None:
     from vfio_kit.apply.hypervisor import Hypervisor
     from vfio_kit.apply.journal import folders
 
-    records = [folder.record() for folder in folders(state_dir)]
+    records = []
+    for folder in folders(state_dir):
+        try:
+            if folder.outstanding():
+                records.append(folder.record())
+        except VfioKitError as error:  # one damaged VM does not hide the others
+            click.secho(f"warning: {folder.name}: {error.message}", fg="yellow", err=True)
     states: dict[str, str] = {}
     if records:
         with Hypervisor() as hypervisor:

@@ -1,6 +1,7 @@
 """SSH to a guest with paramiko: the host key is known beforehand, or there is no connection."""
 
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Callable
@@ -10,12 +11,17 @@ from types import TracebackType
 from typing import Any, Self
 
 import paramiko
+from paramiko.hostkeys import InvalidHostKey
 
 from vfio_kit.errors import GuestError
 from vfio_kit.model import CommandResult
 
 _PATIENCE = 90.0
 """Seconds for a banner, a handshake or an authentication; a booting guest needs many of them."""
+
+_CHUNK = 1 << 16
+_MOST_OUTPUT = 16 << 20
+"""Bytes; what verification asks for is far smaller, and a guest is not trusted with our memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ class Connection:
                 channel_timeout=_PATIENCE,
                 transport_factory=_patient_transport,
             )
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except (OSError, EOFError, ValueError, paramiko.SSHException) as error:
             self._client.close()
             raise _explained(target, error) from None
         self._transport().set_keepalive(15)
@@ -80,13 +86,10 @@ class Connection:
         """Runs a shell command; raises GuestError when it does not end within `timeout` seconds."""
         try:
             channel = self._transport().open_session(timeout=_PATIENCE)
-            channel.settimeout(timeout)
             channel.exec_command(command)
-            out = channel.makefile("rb").read()
-            err = channel.makefile_stderr("rb").read()
-            if not channel.status_event.wait(timeout):
-                raise TimeoutError
-            status = channel.recv_exit_status()
+            with channel:
+                out, err = _read_to_end(channel, time.monotonic() + timeout)
+                status = channel.recv_exit_status()
         except TimeoutError:
             raise GuestError(
                 f"{self.target}: no end within {timeout:.0f} s: {command.splitlines()[0][:80]}"
@@ -105,21 +108,44 @@ class Connection:
 
     def _load_host_keys(self) -> None:
         target = self.target
-        if target.known_hosts is None:
-            with contextlib.suppress(OSError):  # the system's file is optional
-                self._client.load_system_host_keys("/etc/ssh/ssh_known_hosts")
-            self._client.load_system_host_keys()  # the user's; may be missing
-            return
         try:
+            if target.known_hosts is None:
+                with contextlib.suppress(OSError):  # the system's file is optional
+                    self._client.load_system_host_keys("/etc/ssh/ssh_known_hosts")
+                self._client.load_system_host_keys()  # the user's; may be missing
+                return
             keys = paramiko.HostKeys(str(target.known_hosts))
-        except OSError as error:
+        except (OSError, ValueError, InvalidHostKey) as error:
+            where = target.known_hosts or "~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts"
             raise GuestError(
-                f"cannot read the known host keys in {target.known_hosts}: {error.strerror}",
-                "give the file with --known-hosts",
+                f"cannot read the known host keys in {where}: {error}",
+                "mend the file, or give another with --known-hosts",
             ) from None
         server = target.host if target.port == 22 else f"[{target.host}]:{target.port}"
         for key in (keys.lookup(target.alias or server) or {}).values():
             self._client.get_host_keys().add(server, key.get_name(), key)
+
+
+def _read_to_end(channel: paramiko.Channel, deadline: float) -> tuple[bytes, bytes]:
+    """Reads both streams as they come, until the command has ended; TimeoutError at `deadline`."""
+    out, err = bytearray(), bytearray()
+    while True:
+        ended = channel.exit_status_ready() and (channel.eof_received or channel.closed)
+        while channel.recv_ready():
+            out += channel.recv(_CHUNK)
+        while channel.recv_stderr_ready():
+            err += channel.recv_stderr(_CHUNK)
+        if len(out) + len(err) > _MOST_OUTPUT:
+            raise EOFError(f"more than {_MOST_OUTPUT} bytes of output")
+        if ended or (channel.closed and not channel.exit_status_ready()):
+            return bytes(out), bytes(err)
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise TimeoutError
+        # Woken by data and by the end; the second is for an end that came between the two looks.
+        select.select([channel], [], [], min(1.0, remaining))
+        if channel.eof_received and not channel.exit_status_ready():
+            channel.status_event.wait(min(1.0, remaining))
 
 
 def wait_for_banner(
@@ -173,6 +199,11 @@ def _explained(target: Target, error: Exception) -> GuestError:
             f"{target}: the host key is not the one that is known: this is another machine, or "
             "somebody is in between",
             "nothing was sent; compare: ssh-keyscan and the machine's own console",
+        )
+    if isinstance(error, paramiko.PasswordRequiredException):
+        return GuestError(
+            f"{target}: the key {target.identity or 'that was found'} has a passphrase",
+            "load it into the agent (ssh-add), and leave --identity out",
         )
     if isinstance(error, paramiko.AuthenticationException):
         return GuestError(

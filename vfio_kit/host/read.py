@@ -34,7 +34,7 @@ def read_tree(tree: Tree, name_of: NameLookup | None = None) -> Host:
         )
     devices = [d for d in (_device(tree, name) for name in tree.names(_DEVICES)) if d is not None]
     devices.sort(key=lambda device: device.address)
-    groups = _groups(tree)
+    groups = _groups(tree, devices)
     if name_of is not None:
         devices = _with_names(devices, groups, name_of)
     return Host(
@@ -64,7 +64,7 @@ def _device(tree: Tree, name: str) -> PciDevice | None:
     if address is None:
         return None
     vendor, device = tree.number(f"{base}/vendor"), tree.number(f"{base}/device")
-    class_code = tree.number(f"{base}/class")
+    class_code = tree.number(f"{base}/class", most=0xFFFFFF)
     if vendor is None or device is None or class_code is None:
         tree.note(base, "no vendor, device or class; left out")
         return None
@@ -78,14 +78,14 @@ def _device(tree: Tree, name: str) -> PciDevice | None:
     )
     if found.is_bridge:
         return found
-    numa_node = tree.number(f"{base}/numa_node", 10)
+    numa_node = tree.number(f"{base}/numa_node", base=10)
     methods = tree.text(f"{base}/reset_method")
     return replace(
         found,
         subsystem_vendor_id=tree.number(f"{base}/subsystem_vendor"),
         subsystem_device_id=tree.number(f"{base}/subsystem_device"),
         numa_node=None if numa_node is None or numa_node < 0 else numa_node,
-        boot_vga=found.is_gpu and tree.text(f"{base}/boot_vga") == "1",
+        boot_vga=found.is_gpu and tree.number(f"{base}/boot_vga", base=10, most=1) == 1,
         reset_methods=None if methods is None else tuple(methods.split()),
         interfaces=tuple(tree.names(f"{base}/net")),
     )
@@ -101,14 +101,18 @@ def _group_number(tree: Tree, path: str) -> int | None:
     return int(target)
 
 
-def _groups(tree: Tree) -> dict[int, tuple[PciAddress, ...]]:
-    groups: dict[int, tuple[PciAddress, ...]] = {}
-    for number in sorted((n for n in tree.names(_GROUPS) if n.isdecimal()), key=int):
+def _groups(tree: Tree, devices: list[PciDevice]) -> dict[int, tuple[PciAddress, ...]]:
+    """The groups' own lists, and the devices' links into them: either may be unreadable."""
+    groups: dict[int, set[PciAddress]] = {}
+    for device in devices:
+        if device.iommu_group is not None:
+            groups.setdefault(device.iommu_group, set()).add(device.address)
+    for number in (name for name in tree.names(_GROUPS) if name.isdecimal()):
         path = f"{_GROUPS}/{number}/devices"
         # A group may hold platform devices as well; only PCI functions concern us.
         members = [_address(tree, f"{path}/{n}", n) for n in tree.names(path) if ":" in n]
-        groups[int(number)] = tuple(sorted(m for m in members if m is not None))
-    return groups
+        groups.setdefault(int(number), set()).update(m for m in members if m is not None)
+    return {number: tuple(sorted(groups[number])) for number in sorted(groups)}
 
 
 def _with_names(

@@ -4,12 +4,18 @@ Every access notes what it could not read, so that a broken attribute is named a
 """
 
 import errno
+import re
 from pathlib import Path
 
 from vfio_kit.model import ReadProblem
 
 _LIMIT = 64 * 1024
 """Bytes; sysfs attributes are at most a page, procfs extracts that are read here are small."""
+
+_NUMBERS = {
+    10: re.compile(r"-?[0-9]{1,10}"),
+    16: re.compile(r"(0x)?[0-9a-fA-F]{1,10}"),
+}
 
 
 class Tree:
@@ -44,22 +50,25 @@ class Tree:
             self.note(name, "not text")
             return None
 
-    def number(self, name: str, base: int = 16) -> int | None:
-        """The file's number; None, and a note, where it holds none."""
+    def number(self, name: str, *, base: int = 16, most: int = 0xFFFF) -> int | None:
+        """The file's number; None, and a note, where it holds none, or one above `most`."""
         text = self.text(name)
         if text is None:
             return None
-        try:
-            return int(text, base)
-        except ValueError:
+        if _NUMBERS[base].fullmatch(text) is None:
             self.note(name, f"holds {text[:40]!r}, not a number")
             return None
+        value = int(text, base)
+        if value > most:
+            self.note(name, f"holds {text[:40]!r}, more than {most:#x}")
+            return None
+        return value
 
     def names(self, name: str) -> list[str]:
         """Names in a directory, sorted; empty where there is none."""
         try:
             return sorted(entry.name for entry in self.path(name).iterdir())
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return []
         except OSError as error:
             self.note(name, error.strerror or type(error).__name__)

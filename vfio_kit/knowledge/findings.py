@@ -20,6 +20,7 @@ class FindingKind:
 SHARED_GROUP = FindingKind("VK101", Level.BLOCK, "a foreign endpoint shares the IOMMU group")
 SPLIT_SLOT = FindingKind("VK102", Level.WARN, "a function of the slot sits in another IOMMU group")
 ACS_OVERRIDE = FindingKind("VK103", Level.WARN, "IOMMU groups were split by pcie_acs_override")
+UNKNOWN_MEMBER = FindingKind("VK104", Level.BLOCK, "a member of the IOMMU group is unreadable")
 NO_IOMMU = FindingKind("VK201", Level.BLOCK, "the kernel has no IOMMU groups")
 NO_GROUP = FindingKind("VK202", Level.BLOCK, "the IOMMU does not cover the device")
 BOOT_DISPLAY = FindingKind("VK301", Level.WARN, "the GPU is the boot display")
@@ -30,6 +31,7 @@ FINDING_KINDS: tuple[FindingKind, ...] = (
     SHARED_GROUP,
     SPLIT_SLOT,
     ACS_OVERRIDE,
+    UNKNOWN_MEMBER,
     NO_IOMMU,
     NO_GROUP,
     BOOT_DISPLAY,
