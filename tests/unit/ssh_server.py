@@ -48,8 +48,11 @@ def end_without_status(channel: paramiko.Channel) -> None:
 
 
 class _Interface(paramiko.ServerInterface):
-    def __init__(self, client_key: KeyPair, commands: Mapping[str, Behaviour]) -> None:
+    def __init__(
+        self, client_key: KeyPair, commands: Mapping[str, Behaviour], closed_until: float
+    ) -> None:
         self._client_key = client_key
+        self._closed_until = closed_until
         self._commands = commands
 
     def get_allowed_auths(self, username: str) -> str:
@@ -57,7 +60,8 @@ class _Interface(paramiko.ServerInterface):
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         known = key.get_base64() == self._client_key.public.split()[1]
-        return AUTH_SUCCESSFUL if known else AUTH_FAILED
+        opened = time.monotonic() >= self._closed_until
+        return AUTH_SUCCESSFUL if known and opened else AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return OPEN_SUCCEEDED
@@ -81,15 +85,20 @@ class SshServer:
     """Listens on 127.0.0.1 while it is entered; `commands` maps a command to its behaviour.
 
     banner_delay is in seconds: how long an accepted connection waits for the server's first line.
+    closed_for: for how many seconds every login is refused, as pam_nologin does at boot.
     """
 
     def __init__(
-        self, folder: Path, commands: Mapping[str, Behaviour] | None = None, banner_delay: float = 0
+        self,
+        folder: Path,
+        commands: Mapping[str, Behaviour] | None = None,
+        banner_delay: float = 0,
+        closed_for: float = 0,
     ) -> None:
         self.host_key, self.client_key = new_key("root@vm"), new_key("client@vm")
         self.identity = folder / "id_ed25519"
         self.identity.write_text(self.client_key.private)
-        self._interface = _Interface(self.client_key, commands or {})
+        self._interface = _Interface(self.client_key, commands or {}, time.monotonic() + closed_for)
         self._banner_delay = banner_delay
         self._folder = folder
         self._transports: list[paramiko.Transport] = []

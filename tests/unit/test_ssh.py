@@ -22,7 +22,7 @@ from tests.unit.values import said
 from vfio_kit.apply.keys import new_key
 from vfio_kit.errors import GuestError, HypervisorError
 from vfio_kit.guest.probe import COMMANDS, TIMED_OUT, probe, wait_for_cloud_init
-from vfio_kit.guest.ssh import Connection, Target, wait_for_banner
+from vfio_kit.guest.ssh import Connection, Target, connect_when_ready, wait_for_banner
 
 
 def refusal(target: Target) -> GuestError:
@@ -302,3 +302,25 @@ def test_waiting_ends_at_once_when_the_vm_is_gone() -> None:
 def test_no_waiting_before_the_deadline_is_no_waiting() -> None:
     with pytest.raises(GuestError):
         wait_for_banner(lambda: "127.0.0.1", 1, soon(-1), alive)
+
+
+def test_a_guest_that_opens_logins_late_is_logged_in_to(tmp_path: Path) -> None:
+    with SshServer(tmp_path, {"x": answer(said("in\n"))}, closed_for=1) as server:
+        with connect_when_ready(server.target(), time.monotonic() + 30) as connection:
+            assert connection.run("x").stdout == "in\n"
+
+
+def test_a_login_that_stays_refused_ends_with_its_patience(tmp_path: Path) -> None:
+    with SshServer(tmp_path, closed_for=60) as server:
+        with pytest.raises(GuestError, match="accepts none of our keys"):
+            connect_when_ready(server.target(), time.monotonic() + 30, patience=1)
+
+
+def test_a_wrong_host_key_is_final(tmp_path: Path) -> None:
+    with SshServer(tmp_path) as server:
+        other = new_key("other").public
+        known = server.known_hosts(f"[127.0.0.1]:{server.port} {other}")
+        begin = time.monotonic()
+        with pytest.raises(GuestError, match="not the one that is known"):
+            connect_when_ready(server.target(known), begin + 30)
+        assert time.monotonic() - begin < 2

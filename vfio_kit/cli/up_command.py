@@ -164,7 +164,7 @@ def _wait(
 ) -> str:
     from vfio_kit.analysis.cloud_init import parse_status
     from vfio_kit.guest.probe import wait_for_cloud_init
-    from vfio_kit.guest.ssh import Connection, Target, wait_for_banner
+    from vfio_kit.guest.ssh import Target, connect_when_ready, wait_for_banner
 
     domain = plan.domain
     deadline = time.monotonic() + timeout
@@ -188,7 +188,7 @@ def _wait(
     progress(f"SSH server greets at {address}", time.monotonic() - begin)
     begin = time.monotonic()
     target = Target(address, 22, plan.user, folder.identity, folder.known_hosts, domain.name)
-    with Connection(target) as connection:
+    with connect_when_ready(target, deadline) as connection:
         progress("logged in; the host key is the one made above", time.monotonic() - begin)
         begin = time.monotonic()
         result = wait_for_cloud_init(connection, max(1.0, deadline - time.monotonic()))

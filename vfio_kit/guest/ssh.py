@@ -19,9 +19,15 @@ from vfio_kit.model import CommandResult
 _PATIENCE = 90.0
 """Seconds for a banner, a handshake or an authentication; a booting guest needs many of them."""
 
+_PAUSE = 2.0
+"""Seconds between two logins: a handshake is dear for a guest that boots."""
 _CHUNK = 1 << 16
 _MOST_OUTPUT = 16 << 20
 """Bytes; what verification asks for is far smaller, and a guest is not trusted with our memory."""
+
+
+class WrongHostKey(GuestError):
+    """The server proved to be another one than expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,25 @@ def _read_to_end(channel: paramiko.Channel, deadline: float) -> tuple[bytes, byt
             channel.status_event.wait(min(1.0, remaining))
 
 
+def connect_when_ready(target: Target, deadline: float, patience: float = 120) -> Connection:
+    """Logs in to a guest that is still booting; raises the last GuestError at `deadline`.
+
+    Its sshd is restarted when cloud-init changes its configuration, and logins are refused until
+    systemd opens them (pam_nologin); so a broken or refused login is tried again, for `patience`
+    seconds at most. A wrong host key is final.
+    """
+    deadline = min(deadline, time.monotonic() + patience)
+    while True:
+        try:
+            return Connection(target)
+        except WrongHostKey:
+            raise
+        except GuestError:
+            if time.monotonic() + _PAUSE > deadline:
+                raise
+            time.sleep(_PAUSE)
+
+
 def wait_for_banner(
     address: Callable[[], str | None],
     port: int,
@@ -195,7 +220,7 @@ def _patient_transport(sock: Any, /, **options: Any) -> paramiko.Transport:
 
 def _explained(target: Target, error: Exception) -> GuestError:
     if isinstance(error, paramiko.BadHostKeyException):
-        return GuestError(
+        return WrongHostKey(
             f"{target}: the host key is not the one that is known: this is another machine, or "
             "somebody is in between",
             "nothing was sent; compare: ssh-keyscan and the machine's own console",
