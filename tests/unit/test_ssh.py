@@ -305,15 +305,20 @@ def test_no_waiting_before_the_deadline_is_no_waiting() -> None:
 
 
 def test_a_guest_that_opens_logins_late_is_logged_in_to(tmp_path: Path) -> None:
-    with SshServer(tmp_path, {"x": answer(said("in\n"))}, closed_for=1) as server:
-        with connect_when_ready(server.target(), time.monotonic() + 30) as connection:
-            assert connection.run("x").stdout == "in\n"
+    commands = {"x": answer(said("in\n"))}
+    with (
+        SshServer(tmp_path, commands, closed_for=1) as server,
+        connect_when_ready(server.target(), time.monotonic() + 30) as connection,
+    ):
+        assert connection.run("x").stdout == "in\n"
 
 
 def test_a_login_that_stays_refused_ends_with_its_patience(tmp_path: Path) -> None:
-    with SshServer(tmp_path, closed_for=60) as server:
-        with pytest.raises(GuestError, match="accepts none of our keys"):
-            connect_when_ready(server.target(), time.monotonic() + 30, patience=1)
+    with (
+        SshServer(tmp_path, closed_for=60) as server,
+        pytest.raises(GuestError, match="accepts none of our keys"),
+    ):
+        connect_when_ready(server.target(), time.monotonic() + 30, patience=1)
 
 
 def test_a_wrong_host_key_is_final(tmp_path: Path) -> None:
