@@ -139,8 +139,8 @@ class TestRenderedFilesBeforeTheirConsumers:
         scripts = sorted((product.CHECKOUT / "tests/golden").glob("*/run.sh"))
         assert len(scripts) >= 4
         for script in scripts:
-            arguments = script.read_text().split("\nqemu-system-x86_64", 1)[1]
-            command = f"SSH_PORT=2222 VARS=/tmp/vars; qemu-system-x86_64{arguments}"
+            command = "SSH_PORT=2222 VARS=/tmp/vars; qemu-system-x86_64"
+            command += arguments(script.read_text())
             done = gpuhost.run(f"set -- -version; {command}")
             assert "QEMU emulator version" in done.stdout
 
@@ -172,9 +172,9 @@ class TestOurScriptAgainstLibvirtsOwnTranslation:
             f"vfio-kit render --gpu 01:00.0 {DIRECT} --output libvirt --output qemu -o /tmp/same"
         )
         native = gpuhost.run("virsh domxml-to-native qemu-argv --xml /tmp/same/domain.xml").stdout
-        script = gpuhost.run("cat /tmp/same/run.sh").stdout
+        script = arguments(gpuhost.run("cat /tmp/same/run.sh").stdout)
         gpuhost.run("rm -rf /tmp/same")
-        ours = devices(script.split("qemu-system-x86_64", 1)[1])
+        ours = devices(script)
         theirs = devices(native)
         assert set(ours) == {"pci.1", *OUR_DEVICES}
         # The translator replaces an interface of a network by one without place or ROM setting;
@@ -202,6 +202,11 @@ def same_devices(ours: Devices, theirs: Devices, but: tuple[str, ...]) -> None:
     for name, device in ours.items():
         for key in device.keys() - set(but):
             assert theirs[name].get(key) == device[key], (name, key)
+
+
+def arguments(script: str) -> str:
+    """What our script gives to QEMU, as shell text."""
+    return script.split("\nqemu-system-x86_64", 1)[1]
 
 
 def options(command: str, option: str) -> list[str]:
@@ -322,7 +327,7 @@ class TestUpVerifyDown:
         script = gpuhost.run("cat /tmp/s/run.sh; rm -r /tmp/s").stdout
         running = "xargs -0 printf '%q ' < /proc/$(cat /run/libvirt/qemu/m4000.pid)/cmdline"
         theirs = devices(gpuhost.run(running).stdout)
-        same_devices(devices(script.split("qemu-system-x86_64", 1)[1]), theirs, but=("drive",))
+        same_devices(devices(arguments(script)), theirs, but=("drive",))
         assert set(theirs) == {"pci.1", *OUR_DEVICES, "serial0"}
 
     def test_guest_has_both_functions_in_one_slot(self, gpuhost: LabHost) -> None:

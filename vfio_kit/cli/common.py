@@ -30,7 +30,7 @@ root_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 state_dir_option = click.option(
     "--state-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False, readable=False),
     default=Path("/var/lib/vfio-kit"),
     envvar="VFIO_KIT_STATE_DIR",
     show_default=True,
@@ -38,7 +38,7 @@ state_dir_option = click.option(
 )
 image_dir_option = click.option(
     "--image-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False, readable=False),
     default=Path("/var/lib/libvirt/images"),
     envvar="VFIO_KIT_IMAGE_DIR",
     show_default=True,
