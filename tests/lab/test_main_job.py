@@ -340,7 +340,7 @@ class TestUpVerifyDown:
         assert int(meminfo[1]) - int(meminfo[3]) == 512
 
     def test_host_key_is_the_seeds(self, gpuhost: LabHost) -> None:
-        public = self.guest(gpuhost, "cat /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
+        public = self.guest(gpuhost, "sudo cat /etc/ssh/ssh_host_ed25519_key.pub").split()[1]
         assert public in gpuhost.run(f"cat {STATE}/m4000/known_hosts").stdout
 
     def test_secrets_are_roots_alone(self, gpuhost: LabHost) -> None:
