@@ -1,13 +1,12 @@
 """Every topology of the lab: what its real kernel shows, and what vfio-kit makes of it."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from . import product
 from .conftest import LabHost
+from .product import installed_on
 from .topologies import TOPOLOGIES, Seen
 
 CORE = "m4000-isolated"
@@ -46,17 +45,10 @@ GPUS = {
 """By topology and address: the verdict that scan must give, and the codes of its findings."""
 
 
-@pytest.fixture(scope="module")
-def wheels() -> Path:
-    return product.build_wheels(print)
-
-
 @pytest.fixture
-def gpuhost(host: LabHost, wheels: Path) -> LabHost:
-    """The host with vfio-kit installed from wheels alone, once a boot."""
-    if host.run("test -x /opt/vfio-kit/bin/vfio-kit", check=False).returncode:
-        host.put(wheels, "/root/wheels")
-        host.run(product.INSTALL, timeout=600)
+def gpuhost(host: LabHost) -> LabHost:
+    """The host with vfio-kit installed from wheels alone; installed once a boot."""
+    installed_on(host)
     return host
 
 
