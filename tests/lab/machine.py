@@ -20,7 +20,8 @@ SETTLE_LIMIT = 180.0
 _SERIAL_LIMIT = 1 << 24
 _READY = "lab: sshd listens"
 _CPU = "EPYC,+svm,-x2apic"
-# The guest's disk is read once (1.7 s): from the page cache a guest boots in 70 s, else in 90.
+# The guest's disk is read once (1.7 s), so that a guest reads it from the page cache: it had its
+# address after 57 and 66 s in two boots, and after 68 and 72 s in two without.
 _SETTLE = (
     "systemctl is-system-running --wait; udevadm settle; "
     "cat /var/lib/libvirt/images/guest.qcow2 > /dev/null"
