@@ -9,6 +9,7 @@ from vfio_kit.analysis.isolation import describe, judge_gpu
 from vfio_kit.errors import Refused, UsageError
 from vfio_kit.knowledge.findings import SHARED_GROUP
 from vfio_kit.knowledge.guests import DIRECT_BOOT_CMDLINE, GUESTS
+from vfio_kit.knowledge.provisioning import NO_DRIVER, PROVISIONED_DISK_GIB, PROVISIONING
 from vfio_kit.model import (
     Boot,
     BootMode,
@@ -24,12 +25,12 @@ from vfio_kit.model import (
     Step,
     StepKind,
     UpPlan,
+    console_log,
 )
 from vfio_kit.spec import GuestSpec
 
 STATE_DIR = "/var/lib/vfio-kit"
 IMAGE_DIR = "/var/lib/libvirt/images"
-LOG_DIR = "/var/log/libvirt/qemu"
 
 # Slots on the guest's root bus. 0 is the host bridge, 1f the chipset's; root ports come last.
 NET_SLOT = 0x03
@@ -50,6 +51,11 @@ def make_plan(
 
     Raises UsageError for an address that is no GPU of this host, Refused for a GPU that cannot go.
     """
+    if spec.driver != NO_DRIVER and (spec.guest, spec.driver) not in PROVISIONING:
+        raise UsageError(
+            f"nothing is known of how to install driver {spec.driver} in {spec.guest}",
+            f"--driver {NO_DRIVER}, and install it by hand",
+        )
     reports = tuple(_report(host, address) for address in spec.addresses)
     _refuse(reports)
     functions = tuple(_distinct(report.functions for report in reports))
@@ -62,7 +68,7 @@ def make_plan(
         user=spec.ssh.user or GUESTS[spec.guest].user,
         driver=spec.driver,
         image=spec.image or "",
-        disk_gib=spec.disk,
+        disk_gib=_disk_gib(spec),
         state_dir=state,
         gpus=spec.addresses,
         devices=tuple(DeviceIdentity(f.address, f.ids, f.driver, f.name) for f in functions),
@@ -70,6 +76,13 @@ def make_plan(
         steps=_steps(spec, domain, functions, state),
         findings=tuple(findings),
     )
+
+
+def _disk_gib(spec: GuestSpec) -> int | None:
+    """A driver and CUDA do not fit into a cloud image's own 2 to 3 GiB."""
+    if spec.disk is None and spec.driver != NO_DRIVER:
+        return PROVISIONED_DISK_GIB
+    return spec.disk
 
 
 def _report(host: Host, address: PciAddress) -> GpuReport:
@@ -128,7 +141,7 @@ def _domain(spec: GuestSpec, functions: tuple[PciDevice, ...], image_dir: str) -
         boot=_boot(spec),
         disk=str(PurePosixPath(image_dir) / f"{name}.qcow2"),
         seed=str(PurePosixPath(image_dir) / f"{name}-seed.iso"),
-        console_log=str(PurePosixPath(LOG_DIR) / f"{name}-console.log"),
+        console_log=console_log(name),
         network=spec.network.name,
         mac=_mac(name),
         root_ports=tuple(sorted({device.guest_bus for device in devices})),
@@ -181,7 +194,9 @@ def _steps(
     moves = ", ".join(f"{f.address} from {f.driver or 'no driver'}" for f in functions)
     back = ", ".join(f"{f.address} to {f.driver or 'no driver'}" for f in functions)
     pages = domain.hugepages
-    steps = [Step(StepKind.STATE, f"record the VM in {state}", "remove the record")]
+    steps = [
+        Step(StepKind.STATE, f"record the VM in {state}", "none: it stays to be read; down --purge")
+    ]
     if pages:
         size = "2 MiB" if pages.size_kib == 2048 else "1 GiB"
         steps.append(

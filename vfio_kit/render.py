@@ -31,8 +31,14 @@ class Output:
     render: Callable[[UpPlan, SeedKeys], tuple[RenderedFile, ...]]
 
 
-def render(name: str, plan: UpPlan, keys: SeedKeys) -> tuple[RenderedFile, ...]:
-    """The files of one output of the table; raises KeyError for a name that it does not have."""
+_NO_KEYS = SeedKeys("", "", ())
+
+
+def render(name: str, plan: UpPlan, keys: SeedKeys = _NO_KEYS) -> tuple[RenderedFile, ...]:
+    """The files of one output of the table; raises KeyError for a name that it does not have.
+
+    keys are needed by the seed alone.
+    """
     return OUTPUTS[name].render(plan, keys)
 
 

@@ -4,6 +4,8 @@ The schema is the class `GuestSpec`; every error names the key and, where a file
 line. See docs/spec.md for the keys.
 """
 
+import base64
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,16 +14,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.guests import DEFAULT_GUEST, GUESTS
-from vfio_kit.model import VM_NAME, BootMode, PciAddress
+from vfio_kit.knowledge.provisioning import DRIVERS
+from vfio_kit.model import BootMode, PciAddress, check_name
 
 _KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-", "sk-ssh-ed25519", "sk-ecdsa-sha2-")
 
@@ -44,6 +47,12 @@ def _known_guest(text: str) -> str:
     return text
 
 
+def _known_driver(text: str) -> str:
+    if text not in DRIVERS:
+        raise ValueError(f"is not a driver branch that can be installed: {', '.join(DRIVERS)}")
+    return text
+
+
 def _gpu_address(text: str) -> str:
     try:
         return str(PciAddress.parse(text))
@@ -52,15 +61,37 @@ def _gpu_address(text: str) -> str:
 
 
 def _public_key(text: str) -> str:
+    """type, base64 data and a comment; the data begins with the length and the name of the type."""
     key_type, _, rest = _printable(text).partition(" ")
-    if not key_type.startswith(_KEY_TYPES) or not rest.startswith("AAAA"):
+    try:
+        data = base64.b64decode(rest.partition(" ")[0], validate=True)
+    except ValueError:
+        data = b""
+    inner = len(key_type).to_bytes(4, "big") + key_type.encode()
+    if not key_type.startswith(_KEY_TYPES) or not data.startswith(inner) or len(data) < 50:
         raise ValueError("is not an OpenSSH public key (the content of a .pub file)")
     return text
 
 
-def _boot_mode(value: object) -> object:
-    """TOML and the command line know strings; strict mode would want the enumeration itself."""
-    return BootMode(value) if isinstance(value, str) and value in list(BootMode) else value
+def _vm_name(text: str) -> str:
+    try:
+        check_name(text)
+    except UsageError as error:
+        raise ValueError(f"is no name for a VM: {error.hint}") from None
+    return text
+
+
+def _user_name(text: str) -> str:
+    if re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", text) is None:
+        raise ValueError("is no user name: 1 to 32 of a-z, 0-9, _ and -, not first a digit or -")
+    if text == "root":
+        raise ValueError("root cannot log in over SSH; give another user, who has sudo")
+    return text
+
+
+def _rule(key: str, message: str) -> PydanticCustomError:
+    """An error about how keys go together, told at `key`."""
+    return PydanticCustomError("rule", "{message}", {"key": key, "message": message})
 
 
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
@@ -73,25 +104,25 @@ class _Section(BaseModel):
 class BootSpec(_Section):
     """[boot]: how the guest's kernel is started."""
 
-    mode: Annotated[BootMode | None, BeforeValidator(_boot_mode)] = None
+    mode: Literal["direct", "bios", "uefi"] | None = None
     kernel: AbsolutePath | None = None
     initrd: AbsolutePath | None = None
 
     @model_validator(mode="after")
     def _together(self) -> Self:
-        if self.mode is None or self.mode is BootMode.DIRECT:
-            if bool(self.kernel) != bool(self.initrd):
-                raise ValueError("kernel and initrd go together")
-            if self.mode is BootMode.DIRECT and not self.kernel:
-                raise ValueError("mode direct needs kernel and initrd")
-        elif self.kernel or self.initrd:
-            raise ValueError(f"mode {self.mode} takes the image's own kernel, not a given one")
+        given = "kernel" if self.kernel else "initrd"
+        if self.mode in ("bios", "uefi") and (self.kernel or self.initrd):
+            raise _rule(given, f"mode {self.mode} takes the image's own kernel, not a given one")
+        if bool(self.kernel) != bool(self.initrd):
+            raise _rule(given, "kernel and initrd go together")
+        if self.mode == "direct" and not self.kernel:
+            raise _rule("mode", "a direct boot needs kernel and initrd")
         return self
 
     @property
     def effective_mode(self) -> BootMode:
         """direct where a kernel is given, else bios: both kinds of cloud image boot with it."""
-        return self.mode or (BootMode.DIRECT if self.kernel else BootMode.BIOS)
+        return BootMode(self.mode or ("direct" if self.kernel else "bios"))
 
 
 class NetworkSpec(_Section):
@@ -105,18 +136,18 @@ class NetworkSpec(_Section):
 class SshSpec(_Section):
     """[ssh]: who may log in, beside the key that vfio-kit makes for the VM."""
 
-    user: Annotated[str | None, Field(pattern=r"^[a-z_][a-z0-9_-]{0,31}$")] = None
+    user: Annotated[str, AfterValidator(_user_name)] | None = None
     authorized_keys: list[Annotated[str, AfterValidator(_public_key)]] = []
 
 
 class GuestSpec(_Section):
     """A VM as the operator wants it. Sizes: memory in MiB, disk in GiB."""
 
-    name: Annotated[str, Field(pattern=VM_NAME)]
+    name: Annotated[str, AfterValidator(_vm_name)]
     gpus: Annotated[list[Annotated[str, AfterValidator(_gpu_address)]], Field(min_length=1)]
     guest: Annotated[str, AfterValidator(_known_guest)] = DEFAULT_GUEST
     image: AbsolutePath | None = None
-    driver: Literal["470", "none"] = "470"
+    driver: Annotated[str, AfterValidator(_known_driver)] = DRIVERS[0]
     cpus: Annotated[int, Field(ge=1, le=1024)] = 4
     memory: Annotated[int, Field(ge=256, le=16 * 1024 * 1024)] = 8192
     hugepages: Literal["2M", "1G", "off"] = "2M"
@@ -129,11 +160,9 @@ class GuestSpec(_Section):
     def _whole_pages(self) -> Self:
         page_mib = {"2M": 2, "1G": 1024, "off": 1}[self.hugepages]
         if self.memory % page_mib:
-            raise ValueError(
-                f"memory = {self.memory} MiB is no multiple of a {self.hugepages} page"
-            )
+            raise _rule("memory", f"{self.memory} MiB are no whole pages of {self.hugepages}")
         if len(set(self.gpus)) != len(self.gpus):
-            raise ValueError("gpus names the same address twice")
+            raise _rule("gpus", "the same address is there twice")
         return self
 
     @property
@@ -188,16 +217,28 @@ def _explain(
     error: ValidationError, text: str, file: Path | None, options: Mapping[str, object]
 ) -> UsageError:
     lines: list[str] = []
-    for item in error.errors(include_url=False, include_context=False):
+    found = error.errors(include_url=False)
+    for item in found:
         path = tuple(item["loc"])
+        if item["type"] == "rule":
+            path += (item["ctx"]["key"],)
         key = ".".join(str(part) for part in path)
         names = [str(part) for part in path if isinstance(part, str)]
         given = options.get(".".join(names))
         line = line_of(text, names) if given is None else None
         where = f"{file}:{line}: " if line else (f"{file}: " if file and given is None else "")
         lines.append(f"{where}{_sentence(key, item)}")
-    known = ", ".join(GuestSpec.model_fields)
-    return UsageError("; ".join(lines), f"known keys: {known}; see docs/spec.md")
+    return UsageError("; ".join(lines), _next_step({item["type"] for item in found}))
+
+
+def _next_step(types: set[str]) -> str:
+    if "extra_forbidden" in types:
+        return f"known keys: {', '.join(GuestSpec.model_fields)}; see docs/spec.md"
+    if "missing" in types:
+        return (
+            'name a GPU with --gpu ADDR, or gpus = ["ADDR"] in the spec; vfio-kit scan lists them'
+        )
+    return "docs/spec.md has the keys and what they take"
 
 
 def _sentence(key: str, item: Any) -> str:
@@ -207,9 +248,7 @@ def _sentence(key: str, item: Any) -> str:
     if item["type"] == "missing":
         return f"{key} is missing"
     message = item["msg"].removeprefix("Value error, ")
-    if not key or isinstance(item["input"], dict):
-        return f"{key}: {message}" if key else message
-    return f"{key} = {shown[:80]}: {message}"
+    return f"{key}: {message}" if item["type"] == "rule" else f"{key} = {shown[:80]}: {message}"
 
 
 def line_of(text: str, path: list[str]) -> int | None:

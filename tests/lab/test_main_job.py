@@ -284,7 +284,7 @@ class TestWrongInputs:
 
     def test_more_hugepages_than_memory(self, unchanged: LabHost) -> None:
         command = f"vfio-kit up x --gpu 01:00.0 {DIRECT}".replace("1024", "65536")
-        refused(unchanged, command, 4, "hugepages", "hugepagesz=2M")
+        refused(unchanged, command, 4, "65536 MiB", "hugepages", "--memory")
 
     def test_guest_that_never_answers(self, unchanged: LabHost) -> None:
         """It is started for real, with real devices, and taken away again in time."""
@@ -417,7 +417,7 @@ class TestUpVerifyDown:
         assert json.loads(gpuhost.run("vfio-kit list --json").stdout)["vms"] == []
 
     def test_down_again_and_purge(self, gpuhost: LabHost) -> None:
-        log = "/var/log/libvirt/qemu/m4000-console.log"
+        log = "/var/log/libvirt/qemu/m4000.console"
         assert gpuhost.run(f"test -s {log}", check=False).returncode == 0
         gpuhost.run("vfio-kit down m4000")
         gpuhost.run("vfio-kit down m4000 --purge")

@@ -39,7 +39,7 @@ def judge_gpu(host: Host, gpu: PciDevice) -> GpuReport:
         *map(_unknown_member, unknown),
         *_device_findings(gpu, functions),
     ]
-    if gpu.iommu_group is None:
+    if any(function.iommu_group is None for function in functions):
         verdict = Verdict.NO_IOMMU
     elif foreign or unknown:
         verdict = Verdict.SHARED

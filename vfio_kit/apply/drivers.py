@@ -14,6 +14,16 @@ def driver_of(address: str, bus: Path = _BUS) -> str | None:
     return link.readlink().name if link.is_symlink() else None
 
 
+def ids_of(address: str, bus: Path = _BUS) -> str | None:
+    """vendor:device of the function that sits there now, as `lspci -n`; None where none does."""
+    device = bus / "devices" / address
+    try:
+        words = [(device / name).read_text().strip()[2:] for name in ("vendor", "device")]
+    except OSError:
+        return None
+    return ":".join(words)
+
+
 def restore(address: str, driver: str | None, bus: Path = _BUS, patience: float = 10) -> str | None:
     """Sees to it that a function has the driver that it had; returns what it has at the end.
 
@@ -33,8 +43,10 @@ def restore(address: str, driver: str | None, bus: Path = _BUS, patience: float 
             if now is not None:
                 _write(device / "driver" / "unbind", address)
             _write(device / "driver_override", driver)
-            _write(bus / "drivers_probe", address)
-            _write(device / "driver_override", "\n")
+            try:
+                _write(bus / "drivers_probe", address)
+            finally:
+                _write(device / "driver_override", "\n")
         time.sleep(0.1)
     return driver_of(address, bus)
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import stat
 from pathlib import Path
 
 from vfio_kit.errors import HostError
@@ -13,7 +14,7 @@ def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
 
     Raises HostError that names the path: no space, no permission.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary(path)
     try:
         temporary.unlink(missing_ok=True)
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -24,7 +25,7 @@ def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
                 stream.flush()
                 os.fsync(handle)
             temporary.replace(path)
-        except OSError:
+        except BaseException:  # an interrupt, too, leaves no half of a secret behind
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
@@ -43,9 +44,10 @@ def make_folder(path: Path, mode: int = 0o700) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file if it is there."""
+    """Removes a file if it is there, and what a crash in the middle of writing it left."""
     try:
         path.unlink(missing_ok=True)
+        _temporary(path).unlink(missing_ok=True)
     except OSError as error:
         raise cannot("remove", path, error) from None
 
@@ -63,6 +65,29 @@ def require_space(folder: Path, mib: int) -> None:
         )
 
 
+def require_reachable(path: Path, what: str) -> None:
+    """Raises HostError where QEMU's own user could not read the file, or not come to it.
+
+    libvirt makes a disk, a kernel and an initrd readable, but no folder above them; and a base
+    image that it makes its own it would not give back.
+    """
+    closed = [str(folder) for folder in path.resolve().parents if not _others(folder, stat.S_IXOTH)]
+    if closed:
+        raise HostError(
+            f"QEMU's user cannot reach the {what} {path}: {closed[-1]} is closed to others",
+            "move it into /var/lib/libvirt/images",
+        )
+    if not _others(path, stat.S_IROTH):
+        raise HostError(f"QEMU's user cannot read the {what} {path}", f"chmod o+r {path}")
+
+
+def _others(path: Path, bit: int) -> bool:
+    try:
+        return bool(path.stat().st_mode & bit)
+    except OSError as error:
+        raise cannot("look at", path, error) from None
+
+
 def cannot(verb: str, path: Path, error: OSError) -> HostError:
     """The error for a file operation that the host refused."""
     hint = {
@@ -71,6 +96,10 @@ def cannot(verb: str, path: Path, error: OSError) -> HostError:
         "EPERM": "run as root: sudo vfio-kit …",
     }.get(_symbol(error), "")
     return HostError(f"cannot {verb} {path}: {error.strerror or error}", hint)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
 
 
 def _symbol(error: OSError) -> str:

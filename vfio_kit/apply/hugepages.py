@@ -4,10 +4,11 @@ import time
 from pathlib import Path
 
 from vfio_kit.errors import HostError
-from vfio_kit.model import Hugepages
+from vfio_kit.model import DomainPlan, Hugepages
 
 _ROOT = Path("/sys/kernel/mm/hugepages")
 _VM = Path("/proc/sys/vm")
+HOST_RESERVE_MIB = 256
 
 
 def pages_to_add(pages: Hugepages, root: Path = _ROOT) -> int:
@@ -15,6 +16,38 @@ def pages_to_add(pages: Hugepages, root: Path = _ROOT) -> int:
     pool = _pool(pages.size_kib, root)
     available = _value(pool / "free_hugepages") - _value(pool / "resv_hugepages")
     return max(0, pages.count - available)
+
+
+def require_memory(domain: DomainPlan, meminfo: Path = Path("/proc/meminfo")) -> None:
+    """Raises HostError where the host has not the memory that is still to be taken.
+
+    VFIO pins all of a guest's RAM, with hugepages and without; HOST_RESERVE stays for the host.
+    """
+    pages = domain.hugepages
+    needed = pages_to_add(pages) * pages.size_kib >> 10 if pages else domain.memory_mib
+    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+    available = int(lines["MemAvailable"].split()[0]) >> 10
+    if needed + HOST_RESERVE_MIB > available:
+        kind = "hugepages" if pages else "memory"
+        raise HostError(
+            f"the guest takes {needed} MiB more of {kind}, {HOST_RESERVE_MIB} MiB stay for the "
+            f"host, and only {available} MiB are available",
+            "give it less with --memory, or end what holds the memory: ps aux --sort -rss | head",
+        )
+
+
+def require_mount(pages: Hugepages, mounts: Path = Path("/proc/mounts")) -> None:
+    """Raises HostError where no hugetlbfs of this page size is mounted: libvirt needs one."""
+    sizes = {2048: ("2M", "2048K"), 1 << 20: ("1G", "1024M")}[pages.size_kib]
+    options = [line.split()[3].split(",") for line in mounts.read_text().splitlines()
+               if line.split()[2] == "hugetlbfs"]  # fmt: skip
+    if not any(f"pagesize={size}" in several for several in options for size in sizes):
+        folder = f"/dev/hugepages-{sizes[0]}"
+        raise HostError(
+            f"no hugetlbfs with pages of {sizes[0]} is mounted, and libvirt needs one",
+            f"mkdir -p {folder}; mount -t hugetlbfs -o pagesize={sizes[0]} none {folder}; "
+            "systemctl restart libvirtd",
+        )
 
 
 def grow(
@@ -27,9 +60,12 @@ def grow(
     pool = _pool(size_kib, root)
     before = _value(pool / "nr_hugepages")
     end = time.monotonic() + patience
+    dropped = False
     try:
         while (got := _ask(pool, before, count)) < count and time.monotonic() < end:
-            _write(vm / "drop_caches", 3)
+            if not dropped:
+                _write(vm / "drop_caches", 3)
+                dropped = True
             _write(vm / "compact_memory", 1)
             time.sleep(0.2)
     except HostError:

@@ -5,8 +5,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from xml.etree.ElementTree import Element
+
+from defusedxml.ElementTree import fromstring
 
 from vfio_kit.errors import HypervisorError
+from vfio_kit.model import PciAddress
 
 try:
     import libvirt
@@ -80,8 +84,21 @@ class Hypervisor:
                 (self._state(d) for d in self._connection.listAllDomains()), key=lambda d: d.name
             )
 
+    def passed_through(self) -> dict[str, str]:
+        """Host functions that running domains have: address -> name of the domain."""
+        with _reporting("list domains"):
+            running = self._connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+            documents = [(domain.name(), domain.XMLDesc()) for domain in running]
+        return {
+            str(_source_address(source)): name
+            for name, document in documents
+            for source in fromstring(document).iterfind(
+                "./devices/hostdev[@type='pci']/source/address"
+            )
+        }
+
     def require_network(self, name: str) -> None:
-        """Raises HypervisorError where the network is unknown or not active."""
+        """Raises HypervisorError where the network is unknown, not active, or without DHCP."""
         try:
             network = self._connection.networkLookupByName(name)
         except libvirt.libvirtError as error:
@@ -94,6 +111,14 @@ class Hypervisor:
             raise HypervisorError(
                 f"the libvirt network {name!r} is not active",
                 f"start it: virsh net-start {name} && virsh net-autostart {name}",
+            )
+        with _reporting(f"read the network {name}"):
+            document = network.XMLDesc()
+        if fromstring(document).find("./ip/dhcp") is None:
+            raise HypervisorError(
+                f"the libvirt network {name!r} gives out no addresses (no <dhcp>), so the guest "
+                "could not be found",
+                "use a network of libvirt's own with DHCP, such as default",
             )
 
     def define(self, xml: str) -> None:
@@ -128,6 +153,7 @@ class Hypervisor:
         """The IPv4 address that the network's DHCP server gave to `mac`; None where none yet."""
         with _reporting(f"read the leases of {network}"):
             leases = self._connection.networkLookupByName(network).DHCPLeases(mac)
+        leases = [lease for lease in leases if lease["type"] == libvirt.VIR_IP_ADDR_TYPE_IPV4]
         newest = max(leases, key=lambda lease: lease["expirytime"], default=None)
         return None if newest is None else str(newest["ipaddr"])
 
@@ -150,6 +176,11 @@ class Hypervisor:
         return DomainState(
             domain.name(), domain.UUIDString(), _STATES.get(domain.state()[0], "unknown")
         )
+
+
+def _source_address(source: Element) -> PciAddress:
+    numbers = (int(source.get(key, "0"), 16) for key in ("domain", "bus", "slot", "function"))
+    return PciAddress(*numbers)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import io
 import json
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pycdlib
 
 from vfio_kit.apply.command import run
 from vfio_kit.apply.files import write_file
-from vfio_kit.errors import HypervisorError
+from vfio_kit.errors import HypervisorError, UsageError
 from vfio_kit.model import BackingImage, RenderedFile
 
 SEED_LABEL = "cidata"
@@ -35,11 +34,17 @@ def examine_image(image: Path) -> BackingImage:
             f"{image} is no disk image: neither qcow2 nor raw with a partition table",
             "give a cloud image with --image",
         )
-    return BackingImage(str(image), fmt, keep_owner=bool(image.stat().st_mode & stat.S_IROTH))
+    return BackingImage(str(image), fmt, int(info["virtual-size"]))
 
 
 def create_overlay(overlay: Path, image: BackingImage, size_gib: int | None) -> None:
     """A qcow2 overlay; the image itself is never written to. size_gib: None for the image's own."""
+    if size_gib is not None and size_gib << 30 < image.size:
+        raise UsageError(
+            f"a disk of {size_gib} GiB is smaller than the image {image.path}: "
+            f"{image.size / (1 << 30):.1f} GiB",
+            "give a larger --disk",
+        )
     size = [] if size_gib is None else [f"{size_gib}G"]
     backing = ["-F", image.format, "-b", image.path]
     run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(overlay), *size])

@@ -9,6 +9,7 @@ A VM's folder below /var/lib/vfio-kit (0700) holds
 Format: every line is an object with `version`, `step`, `phase` and, for `begin`, `data`.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -90,25 +91,19 @@ class VmFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One command at a time for this VM; raises HostError where another holds it."""
+        """One command at a time for this VM; raises HostError where another holds it.
+
+        The lock is on the folder itself, which is made where it is missing, and removed again
+        where nothing came into it.
+        """
         make_folder(self.path.parent)
-        lock = self.path.parent / f".{self.name}.lock"
+        make_folder(self.path)
         try:
-            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise cannot("open", lock, error) from None
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise HostError(
-                    f"another vfio-kit is at work on {self.name!r}", f"see: fuser -v {lock}"
-                ) from None
-            yield
-            if not self.path.exists():
-                remove(lock)
+            with lock_folder(self.path, 0, f"another vfio-kit is at work on {self.name!r}"):
+                yield
         finally:
-            os.close(handle)
+            with contextlib.suppress(OSError):  # not empty, or gone: both are as they should be
+                self.path.rmdir()
 
     def create(self, record: VmRecord) -> None:
         """A new VM: its record, and an empty journal in the place of an old one."""
@@ -211,6 +206,32 @@ class VmFolder:
                     "use the vfio-kit that wrote it",
                 )
             yield number, event
+
+
+@contextmanager
+def lock_folder(path: Path, patience: float, held: str) -> Iterator[None]:
+    """Holds the lock on a folder; HostError with the words `held` after `patience` seconds."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise cannot("open", path, error) from None
+    try:
+        end = time.monotonic() + patience
+        while not _try_lock(handle):
+            if time.monotonic() > end:
+                raise HostError(held, f"wait for it, or find it: fuser -v {path}")
+            time.sleep(0.1)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _cut_torn_line(handle: int) -> None:

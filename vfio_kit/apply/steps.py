@@ -47,6 +47,11 @@ class StepImplementation:
     undo: Callable[[Connect, Data], None]
 
 
+def boot_id() -> str:
+    """The kernel's name for this boot."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
 def _new_file(path: str) -> Data:
     if Path(path).exists():
         raise UsageError(
@@ -69,6 +74,7 @@ def _prepare_hugepages(work: Work) -> Data:
         "size_kib": pages.size_kib,
         "count": hugepages.pages_to_add(pages),
         "before": hugepages.pool_size(pages.size_kib),
+        "boot": boot_id(),
     }
 
 
@@ -78,7 +84,8 @@ def _grow(_work: Work, data: Data) -> None:
 
 
 def _shrink(_connect: Connect, data: Data) -> None:
-    if data["count"]:
+    # Another boot has another pool: what was added then is gone by itself.
+    if data["count"] and data["boot"] == boot_id():
         hugepages.shrink(data["size_kib"], data["count"], at_least=data["before"])
 
 
@@ -120,17 +127,27 @@ def _undefine(connect: Connect, data: Data) -> None:
 
 
 def _prepare_start(work: Work) -> Data:
-    before = {str(d.address): drivers.driver_of(str(d.address)) for d in work.plan.devices}
-    return {**_domain(work), "drivers": before}
+    addresses = [str(device.address) for device in work.plan.devices]
+    return {
+        **_domain(work),
+        "drivers": {address: drivers.driver_of(address) for address in addresses},
+        "ids": {address: drivers.ids_of(address) for address in addresses},
+        "boot": boot_id(),
+    }
 
 
 def _stop(connect: Connect, data: Data) -> None:
     hypervisor = connect()
     if _ours(hypervisor, data):
         hypervisor.destroy(data["domain"])
+    if data["boot"] != boot_id():
+        return  # the kernel has bound its drivers anew since
+    taken = hypervisor.passed_through()
     wrong = [
         f"{address} has {now or 'no driver'}, had {before or 'none'}"
         for address, before in data["drivers"].items()
+        # Not where another card sits now, and not under another VM.
+        if drivers.ids_of(address) == data["ids"][address] and address not in taken
         if (now := drivers.restore(address, before)) != before
     ]
     if wrong:

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 
 from vfio_kit.apply.hypervisor import Hypervisor
-from vfio_kit.apply.journal import VmFolder, VmRecord
+from vfio_kit.apply.journal import VmFolder, VmRecord, lock_folder
 from vfio_kit.apply.steps import STEPS, Work
 from vfio_kit.errors import HostError
 from vfio_kit.model import Step, StepKind
@@ -18,9 +18,10 @@ Progress = Callable[[str, float], None]
 def bring_up(work: Work, progress: Progress) -> None:
     """Does every step but the waiting; on any failure the caller calls `take_down`."""
     work.folder.create(VmRecord.of(work.plan))
-    for step in work.plan.steps:
-        if step.kind is not StepKind.WAIT:
-            _do(step, work, progress)
+    with _alone(work.folder):
+        for step in work.plan.steps:
+            if step.kind is not StepKind.WAIT:
+                _do(step, work, progress)
 
 
 def _do(step: Step, work: Work, progress: Progress) -> None:
@@ -42,6 +43,7 @@ def take_down(folder: VmFolder, progress: Progress) -> None:
     """
     first: HostError | None = None
     with ExitStack() as stack:
+        stack.enter_context(_alone(folder))
         connect = cache(lambda: stack.enter_context(Hypervisor()))
         for entry in reversed(folder.outstanding()):
             begin = time.monotonic()
@@ -54,6 +56,12 @@ def take_down(folder: VmFolder, progress: Progress) -> None:
             progress(_UNDONE[entry.step], time.monotonic() - begin)
     if first is not None:
         raise first
+
+
+def _alone(folder: VmFolder) -> AbstractContextManager[None]:
+    """One at a time changes the host: pools of hugepages and drivers are everybody's."""
+    held = "another vfio-kit changes this host since two minutes"
+    return lock_folder(folder.path.parent, 120, held)
 
 
 _UNDONE: dict[StepKind, str] = {

@@ -1,5 +1,6 @@
 """The command line: the only place that prints. stdout has the result, stderr the progress."""
 
+import contextlib
 import importlib
 import os
 import sys
@@ -21,6 +22,9 @@ _COMMANDS: dict[str, str] = {
     "list": "the VMs that are up",
     "down": "stop a VM and put the host back",
 }
+
+_READERS = ("scan", "plan", "list")
+"""Commands whose output is all they do: a reader that stops reading has what it wanted."""
 
 _INTERRUPTED = 130
 """As a shell has it for a program that SIGINT ended."""
@@ -47,13 +51,14 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except VfioKitError as error:
-            click.secho(f"error: {error.message}", fg="red", err=True)
-            for line in error.hint.splitlines():
-                click.echo(f"  hint: {line}", err=True)
+            with contextlib.suppress(OSError):  # stderr may be gone; the exit status is not
+                click.secho(f"error: {error.message}", fg="red", err=True)
+                for line in error.hint.splitlines():
+                    click.echo(f"  hint: {line}", err=True)
             ctx.exit(error.exit_code)
         except BrokenPipeError:  # the reader of our output went away: head, less
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(0)
+            ctx.exit(0 if ctx.invoked_subcommand in _READERS else 1)
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

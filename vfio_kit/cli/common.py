@@ -1,7 +1,9 @@
 """What several commands share: options, reading the host, and how things are printed."""
 
+import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vfio_kit.errors import HostError, UsageError
+from vfio_kit.knowledge.provisioning import DRIVERS
 from vfio_kit.model import Finding, Host, Level, PciDevice
 
 if TYPE_CHECKING:
@@ -75,7 +78,7 @@ _SPEC_OPTIONS: tuple[tuple[str, Any], ...] = (
         "driver",
         click.option(
             "--driver",
-            type=click.Choice(["470", "none"]),
+            type=click.Choice(DRIVERS),
             help="NVIDIA driver that cloud-init installs.  [default: 470]",
         ),
     ),
@@ -191,8 +194,8 @@ def require_root(what: str) -> None:
     """Raises HostError unless root runs this."""
     if os.geteuid() != 0:
         raise HostError(
-            f"{what} needs root: it changes hugepages, {Path('/var/lib')} and libvirt's domains",
-            f"sudo {' '.join(['vfio-kit', *sys.argv[1:]])}",
+            f"{what} needs root: it changes hugepages, drivers and libvirt's domains",
+            f"sudo {shlex.join([sys.argv[0], *sys.argv[1:]])}",
         )
 
 
@@ -201,18 +204,19 @@ def print_json(document: dict[str, Any]) -> None:
 
 
 def step(what: str, seconds: float | None = None) -> None:
-    """One line of progress on stderr."""
+    """One line of progress on stderr; a terminal that is gone does not stop the work."""
     time = "" if seconds is None else f"{seconds:6.1f} s"
-    click.echo(f"{time:>8}  {what}", err=True)
+    with contextlib.suppress(OSError):
+        click.echo(f"{time:>8}  {what}", err=True)
 
 
-def print_findings(findings: tuple[Finding, ...], indent: str = "  ") -> None:
+def print_findings(findings: tuple[Finding, ...], indent: str = "  ", *, err: bool = False) -> None:
     colours = {Level.BLOCK: "red", Level.WARN: "yellow", Level.INFO: None}
     for found in findings:
         mark = click.style(f"{found.code} {found.level.value:<5}", fg=colours[found.level])
-        click.echo(f"{indent}{mark} {found.message}")
+        click.echo(f"{indent}{mark} {found.message}", err=err)
         if found.hint:
-            click.echo(f"{indent}            → {found.hint}")
+            click.echo(f"{indent}            → {found.hint}", err=err)
 
 
 def finding_json(found: Finding) -> dict[str, Any]:
@@ -237,10 +241,19 @@ def device_json(device: PciDevice) -> dict[str, Any]:
     }
 
 
-def existing_file(path: str, what: str) -> None:
-    """Raises UsageError where a file that the operator named is not there."""
-    if not Path(path).is_file():
-        raise UsageError(f"no {what} at {path}", "give the path of a file that is there")
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Putting the host back is not broken off: signals are noted, and said, and that is all."""
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        step(f"{signal.Signals(number).name}: still putting the host back, this takes seconds")
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from vfio_kit.cli.common import require_root, sigterm_as_interrupt, state_dir_option, step
+from vfio_kit.cli.common import require_root, state_dir_option, step, uninterrupted
+from vfio_kit.errors import UsageError
 
 
 @click.command("down")
@@ -24,17 +25,20 @@ def command(name: str, purge: bool, state_dir: Path) -> None:
     from vfio_kit.apply.files import remove
     from vfio_kit.apply.journal import VmFolder
     from vfio_kit.apply.transaction import take_down
-    from vfio_kit.model import check_name
+    from vfio_kit.model import check_name, console_log
 
     check_name(name)
     require_root("down")
     folder = VmFolder(state_dir.absolute() / name)
-    with sigterm_as_interrupt(), folder.locked():
-        record = folder.record()
+    if not folder.exists():
+        raise UsageError(f"no VM {name!r} here", "vfio-kit list shows those there are")
+    with uninterrupted(), folder.locked():
         if not folder.outstanding():
             step(f"{name} was down already")
         take_down(folder, step)
         if purge:
-            remove(Path(record.console_log))
+            remove(Path(console_log(name)))
             folder.purge()
     step(f"{name} is down; the host is as it was")
+    if not purge:
+        step(f"kept to be read: {folder.path} and {console_log(name)}; gone with down --purge")

@@ -15,6 +15,7 @@ from vfio_kit.cli.common import (
     step,
 )
 from vfio_kit.cli.plan_command import default_name
+from vfio_kit.errors import UsageError
 
 _OUTPUTS = ("libvirt", "qemu", "cloud-init")
 
@@ -31,6 +32,7 @@ _OUTPUTS = ("libvirt", "qemu", "cloud-init")
     required=True,
     help="Where the files are put; made if missing.",
 )
+@click.option("--force", is_flag=True, help="Replace keys that are there already.")
 @spec_options
 @root_option
 @state_dir_option
@@ -39,6 +41,7 @@ def command(
     name: str | None,
     output: tuple[str, ...],
     directory: Path,
+    force: bool,
     spec_file: Path | None,
     root: Path,
     state_dir: Path,
@@ -51,6 +54,9 @@ def command(
     their owner alone.
     """
     from vfio_kit.apply.files import make_folder, write_file
+
+    if "cloud-init" in output:
+        _keep_keys(directory, force)
     from vfio_kit.apply.keys import new_key
     from vfio_kit.model import SeedKeys
     from vfio_kit.render import render
@@ -70,3 +76,12 @@ def command(
         known = f"{spec.name} {host_key.public}\n"
         write_file(directory / "known_hosts", known.encode())
         step(f"wrote {directory / 'id_ed25519'} and {directory / 'known_hosts'}")
+
+
+def _keep_keys(directory: Path, force: bool) -> None:
+    """A key that is there may be the only one that opens a VM: it is not written over."""
+    for name in ("id_ed25519", "known_hosts"):
+        if not force and (directory / name).exists():
+            raise UsageError(
+                f"{directory / name} is there already", "choose another directory, or --force"
+            )

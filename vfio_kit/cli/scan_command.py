@@ -101,7 +101,7 @@ def _summary(reports: tuple[GpuReport, ...]) -> None:
         return
     noun = "GPU" if len(reports) == 1 else "GPUs"
     click.echo(f"{len(able)} of {len(reports)} {noun} can go to a guest")
-    if able:
-        # The one with the fewest findings: not the boot display, where there is another.
-        best = min(able, key=lambda report: len(report.findings))
-        click.echo(f"next: vfio-kit plan --gpu {best.gpu.address}")
+    # The host's console is never proposed; it can be named all the same.
+    proposed = [report.gpu for report in able if not report.gpu.boot_vga]
+    if proposed:
+        click.echo(f"next: vfio-kit plan --gpu {proposed[0].address}")

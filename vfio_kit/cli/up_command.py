@@ -1,6 +1,8 @@
 """vfio-kit up"""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vfio_kit.cli.common import (
-    existing_file,
+    finding_json,
     image_dir_option,
     json_option,
     plan_from,
+    print_findings,
     print_json,
     require_root,
     sigterm_as_interrupt,
@@ -19,13 +22,20 @@ from vfio_kit.cli.common import (
     spec_options,
     state_dir_option,
     step,
+    uninterrupted,
 )
-from vfio_kit.errors import HypervisorError, Refused, UsageError, VfioKitError
+from vfio_kit.cli.preflight import prepare, require_files
+from vfio_kit.errors import (
+    GuestError,
+    HypervisorError,
+    VfioKitError,
+)
 
 if TYPE_CHECKING:
     from vfio_kit.apply.hypervisor import Hypervisor
     from vfio_kit.apply.journal import VmFolder
-    from vfio_kit.model import SeedKeys, UpPlan
+    from vfio_kit.guest.ssh import Connection
+    from vfio_kit.model import UpPlan
 
 
 @click.command("up")
@@ -53,122 +63,119 @@ def command(
 ) -> None:
     """Take a GPU into a running VM that answers over SSH.
 
-    A transaction: when it fails or is interrupted, the host is put back as it was. A guest whose
-    cloud-init reports errors is left running, for you to look at (exit status 3).
+    A transaction: when it fails or is interrupted before anyone could log in, the host is put back
+    as it was. A guest that can be logged in to, and whose cloud-init fails (exit status 3) or does
+    not end in time (6), is left running, for you to look at.
     """
     from vfio_kit.apply.journal import VmFolder
 
     spec = spec_from(spec_file, name, values)
     plan = plan_from(Path("/"), spec, state_dir, image_dir)
+    require_files(plan)
     require_root("up")
+    print_findings(plan.findings, err=True)
     folder = VmFolder(Path(plan.state_dir))
+    report = _Report(plan, folder)
     with sigterm_as_interrupt(), folder.locked():
-        _bring_up(plan, folder, timeout, as_json)
-
-
-def _bring_up(plan: "UpPlan", folder: "VmFolder", timeout: int, as_json: bool) -> None:
-    from vfio_kit.apply.hypervisor import Hypervisor
-    from vfio_kit.apply.images import examine_image
-    from vfio_kit.apply.steps import Work
-    from vfio_kit.apply.transaction import bring_up
-    from vfio_kit.render import render
-
-    begin = time.monotonic()
-    times: list[tuple[str, float]] = []
-
-    def progress(what: str, seconds: float) -> None:
-        times.append((what, seconds))
-        step(what, seconds)
-
-    with Hypervisor() as hypervisor:
-        _preflight(plan, folder, hypervisor)
-        image = examine_image(Path(plan.image))
-        progress("host examined, nothing in the way", time.monotonic() - begin)
-
-        def render_seed(keys: "SeedKeys") -> Any:
-            return render("cloud-init", plan, keys)
-
-        # The libvirt output needs no keys.
-        no_keys = _no_keys()
-        domain = replace(plan.domain, backing=image)
-        xml = render("libvirt", replace(plan, domain=domain), no_keys)[0].text
-        work = Work(plan, folder, hypervisor, image, xml, render_seed)
         try:
-            bring_up(work, progress)
-            address = _wait(plan, folder, hypervisor, timeout, progress)
-        except (_CloudInitFailed, SystemExit):
+            _bring_up(plan, folder, timeout, report)
+        except LeftRunning as error:
+            if as_json:
+                report.print(error.message)
             raise
-        except BaseException as error:
-            _roll_back(folder, plan, error)
-            raise
-    total = time.monotonic() - begin
-    step(f"{plan.domain.name} is up at {address}", total)
     if as_json:
-        print_json(
-            {
-                "schema": "vfio-kit/up/1",
-                "name": plan.domain.name,
-                "address": address,
-                "user": plan.user,
-                "identity": str(folder.identity),
-                "known_hosts": str(folder.known_hosts),
-                "gpus": [str(gpu) for gpu in plan.gpus],
-                "seconds": round(total, 1),
-                "steps": [{"what": what, "seconds": round(s, 1)} for what, s in times],
-            }
-        )
+        report.print(None)
     else:
-        click.echo(
-            f"ssh -i {folder.identity} -o UserKnownHostsFile={folder.known_hosts} "
-            f"-o HostKeyAlias={plan.domain.name} {plan.user}@{address}"
-        )
+        click.echo(report.ssh_command())
         click.echo(f"next: vfio-kit verify {plan.domain.name}", err=True)
 
 
-class _CloudInitFailed(Refused):
-    """The guest is up, its provisioning is not: it is left running."""
+class LeftRunning(VfioKitError):
+    """The guest can be logged in to, its provisioning has failed: it is left as it is."""
+
+    exit_code = 3
 
 
-def _no_keys() -> "SeedKeys":
-    from vfio_kit.model import SeedKeys
+class LeftUnfinished(LeftRunning):
+    """The guest can be logged in to, and its cloud-init did not end in time."""
 
-    return SeedKeys("", "", ())
-
-
-_DISK_MIB = 256
-"""What the overlay of a guest that boots and installs nothing grows to, with some to spare."""
+    exit_code = 6
 
 
-def _preflight(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> None:
-    from vfio_kit.apply.files import require_space
+class _Report:
+    """What `up` did, with its times: said line by line, and printed at the end."""
 
-    name = plan.domain.name
-    if folder.outstanding():
-        raise UsageError(f"{name!r} is up, or half up, already", f"vfio-kit down {name}")
-    if hypervisor.domain(name) is not None:
-        raise UsageError(
-            f"libvirt has a domain {name!r} already, and vfio-kit did not make it",
-            "choose another name",
+    def __init__(self, plan: "UpPlan", folder: "VmFolder") -> None:
+        self._plan, self._folder = plan, folder
+        self._begin = time.monotonic()
+        self._steps: list[tuple[str, float]] = []
+        self.address: str | None = None
+
+    def progress(self, what: str, seconds: float) -> None:
+        self._steps.append((what, seconds))
+        step(what, seconds)
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        begin = time.monotonic()
+        yield
+        self.progress(what.format(address=self.address), time.monotonic() - begin)
+
+    def total(self) -> float:
+        return time.monotonic() - self._begin
+
+    def ssh_command(self) -> str:
+        name, folder = self._plan.domain.name, self._folder
+        return (
+            f"ssh -i {folder.identity} -o UserKnownHostsFile={folder.known_hosts} "
+            f"-o HostKeyAlias={name} {self._plan.user}@{self.address}"
         )
-    if not plan.image:
-        raise UsageError("no image was given", "--image FILE, or image = … in the spec")
-    for path, what in ((plan.domain.boot.kernel, "kernel"), (plan.domain.boot.initrd, "initrd")):
-        if path:
-            existing_file(path, what)
-    require_space(Path(plan.domain.disk).parent, _DISK_MIB)
-    hypervisor.require_network(plan.domain.network)
+
+    def print(self, failure: str | None) -> None:
+        print_json(
+            {
+                "schema": "vfio-kit/up/1",
+                "name": self._plan.domain.name,
+                "address": self.address,
+                "user": self._plan.user,
+                "identity": str(self._folder.identity),
+                "known_hosts": str(self._folder.known_hosts),
+                "gpus": [str(gpu) for gpu in self._plan.gpus],
+                "failure": failure,
+                "findings": [finding_json(found) for found in self._plan.findings],
+                "seconds": round(self.total(), 1),
+                "steps": [{"what": what, "seconds": round(s, 1)} for what, s in self._steps],
+            }
+        )
+
+
+def _bring_up(plan: "UpPlan", folder: "VmFolder", timeout: int, report: _Report) -> None:
+    from vfio_kit.apply.hypervisor import Hypervisor
+    from vfio_kit.apply.transaction import bring_up
+
+    with Hypervisor() as hypervisor:
+        with report.timed("host examined, nothing in the way"):
+            work = prepare(plan, folder, hypervisor)
+        try:
+            bring_up(work, report.progress)
+            _wait(plan, folder, hypervisor, timeout, report)
+        except LeftRunning:
+            raise
+        except BaseException as error:
+            with uninterrupted():
+                _roll_back(folder, plan, error)
+            raise
+    step(f"{plan.domain.name} is up at {report.address}", report.total())
 
 
 def _wait(
-    plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor", timeout: int, progress: Any
-) -> str:
-    from vfio_kit.analysis.cloud_init import parse_status
-    from vfio_kit.guest.probe import wait_for_cloud_init
+    plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor", timeout: int, report: _Report
+) -> None:
+    """Until SSH answers with the right host key, and cloud-init has ended."""
     from vfio_kit.guest.ssh import Target, connect_when_ready, wait_for_banner
 
     domain = plan.domain
     deadline = time.monotonic() + timeout
-    begin = time.monotonic()
 
     def still_there() -> None:
         found = hypervisor.domain(domain.name)
@@ -181,30 +188,42 @@ def _wait(
             )
 
     step(f"waiting for the guest, {timeout} s at most; its console: {domain.console_log}")
-    address = wait_for_banner(
-        lambda: hypervisor.lease(domain.network, domain.mac), 22, deadline, still_there
+    with report.timed("SSH server greets at {address}"):
+        report.address = wait_for_banner(
+            lambda: hypervisor.lease(domain.network, domain.mac), 22, deadline, still_there
+        )
+        folder.save(replace(folder.record(), address=report.address))
+    host = report.address
+    target = Target(host, 22, plan.user, folder.identity, folder.known_hosts, domain.name)
+    with report.timed("logged in; the host key is the one made above"):
+        connection = connect_when_ready(target, deadline)
+    with connection, report.timed("cloud-init is done, without errors"):
+        _wait_for_cloud_init(connection, domain.name, deadline)
+
+
+def _wait_for_cloud_init(connection: "Connection", name: str, deadline: float) -> None:
+    from vfio_kit.analysis.cloud_init import parse_status
+    from vfio_kit.guest.probe import wait_for_cloud_init
+
+    left = (
+        "in the guest: cloud-init status --long; less /var/log/cloud-init-output.log\n"
+        f"it was left running; vfio-kit down {name} takes it away"
     )
-    folder.save(replace(folder.record(), address=address))
-    progress(f"SSH server greets at {address}", time.monotonic() - begin)
-    begin = time.monotonic()
-    target = Target(address, 22, plan.user, folder.identity, folder.known_hosts, domain.name)
-    with connect_when_ready(target, deadline) as connection:
-        progress("logged in; the host key is the one made above", time.monotonic() - begin)
-        begin = time.monotonic()
+    try:
         result = wait_for_cloud_init(connection, max(1.0, deadline - time.monotonic()))
+    except GuestError as error:
+        message = f"{name} is up, but cloud-init has not ended: {error.message}"
+        raise LeftUnfinished(message, left) from None
     try:
         status = parse_status(result.stdout)
     except ValueError as error:
-        raise _CloudInitFailed(f"cloud-init does not say how it went: {error}") from None
+        said = result.stderr.strip() or error
+        message = f"{name} is up, but cloud-init does not say how it went: {said}"
+        raise LeftRunning(message, left) from None
     if not status.ok:
-        raise _CloudInitFailed(
-            f"{domain.name} is up at {address}, but cloud-init ended with status "
-            f"{status.status}: {'; '.join(status.errors) or 'no reason given'}",
-            "in the guest: cloud-init status --long; less /var/log/cloud-init-output.log\n"
-            f"it was left running; vfio-kit down {domain.name} takes it away",
-        )
-    progress("cloud-init is done, without errors", time.monotonic() - begin)
-    return address
+        reasons = "; ".join(status.errors) or "no reason given"
+        message = f"{name} is up, but cloud-init ended with status {status.status}: {reasons}"
+        raise LeftRunning(message, left)
 
 
 def _roll_back(folder: "VmFolder", plan: "UpPlan", error: BaseException) -> None:

@@ -1,7 +1,6 @@
 """What verification runs in a guest: fixed commands over one connection, judged elsewhere."""
 
-from vfio_kit.errors import GuestError
-from vfio_kit.guest.ssh import Connection
+from vfio_kit.guest.ssh import CommandTimeout, Connection
 from vfio_kit.model import CommandResult
 
 _FUNCTIONS = """for d in /sys/bus/pci/devices/*; do
@@ -31,7 +30,7 @@ def probe(connection: Connection, timeout: float = 60) -> dict[str, CommandResul
     for code, command in COMMANDS.items():
         try:
             results[code] = connection.run(command, timeout)
-        except GuestError as error:
+        except CommandTimeout as error:
             results[code] = CommandResult(TIMED_OUT, "", error.message)
     return results
 

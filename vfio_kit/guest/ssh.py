@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import paramiko
 from paramiko.hostkeys import InvalidHostKey
+from paramiko.ssh_exception import NoValidConnectionsError
 
 from vfio_kit.errors import GuestError
 from vfio_kit.model import CommandResult
@@ -24,6 +25,10 @@ _PAUSE = 2.0
 _CHUNK = 1 << 16
 _MOST_OUTPUT = 16 << 20
 """Bytes; what verification asks for is far smaller, and a guest is not trusted with our memory."""
+
+
+class CommandTimeout(GuestError):
+    """A command in the guest did not end in time; the connection is sound."""
 
 
 class WrongHostKey(GuestError):
@@ -97,7 +102,7 @@ class Connection:
                 out, err = _read_to_end(channel, time.monotonic() + timeout)
                 status = channel.recv_exit_status()
         except TimeoutError:
-            raise GuestError(
+            raise CommandTimeout(
                 f"{self.target}: no end within {timeout:.0f} s: {command.splitlines()[0][:80]}"
             ) from None
         except (OSError, EOFError, paramiko.SSHException) as error:
@@ -239,7 +244,13 @@ def _explained(target: Target, error: Exception) -> GuestError:
             f"{target}: its host key is not known, and unknown keys are not trusted",
             "add the key that the machine's console shows to known_hosts, or --known-hosts FILE",
         )
-    return GuestError(f"{target}: cannot connect: {error or type(error).__name__}")
+    if isinstance(error, NoValidConnectionsError):  # one reason an address; the first will do
+        error = next(iter(error.errors.values()))
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return GuestError(
+        f"{target}: cannot connect: {reason}",
+        "is the machine up, and SSH open? vfio-kit list; ping; ssh -v",
+    )
 
 
 def _text(data: bytes) -> str:

@@ -24,6 +24,8 @@ class Provisioning:
     driver_version: str
     """What `modinfo -F version nvidia` must begin with, or the provisioning fails."""
     driver_packages: tuple[str, ...]
+    module: str
+    """The name of the module's file, as modinfo takes it."""
     headers: str
     """The headers that DKMS builds against; $(uname -r) is the running kernel."""
     cuda_packages: tuple[str, ...]
@@ -37,6 +39,20 @@ class Provisioning:
     cuda_repository: AptRepository | None = None
 
 
+NO_DRIVER = "none"
+DRIVERS = ("470", NO_DRIVER)
+"""What a spec may ask for, the default first."""
+
+PROVISIONED_DISK_GIB = 20
+"""The guest's disk where a driver is installed, unless the spec says otherwise."""
+
+_CUDA_11_4 = ("cuda-cudart-11-4", "cuda-cudart-dev-11-4", "cuda-nvcc-11-4")
+_CUDA_UBUNTU2004 = AptRepository(
+    "cuda-ubuntu2004",
+    "https://developer.download.nvidia.com/compute/cuda/repos/ubuntu2004/x86_64/",
+    "https://developer.download.nvidia.com/compute/cuda/repos/ubuntu2004/x86_64/3bf863cc.pub",
+    "EB693B3035CD5710E231E123A4B469963BF863CC",
+)
 _NEVER = ("cuda", "cuda-11-4", "cuda-runtime-11-4", "cuda-drivers", "cuda-drivers-*")
 
 PROVISIONING: dict[tuple[str, str], Provisioning] = {
@@ -45,28 +61,38 @@ PROVISIONING: dict[tuple[str, str], Provisioning] = {
         # -server and the others conflict; nvidia-headless does not bring nvidia-smi.
         driver_packages=("nvidia-headless-470-server", "nvidia-utils-470-server"),
         headers="linux-headers-$(uname -r)",
-        cuda_packages=("cuda-cudart-11-4", "cuda-cudart-dev-11-4", "cuda-nvcc-11-4"),
+        module="nvidia",
+        cuda_packages=_CUDA_11_4,
         cuda_include="/usr/local/cuda-11.4/include",
         cuda_lib="/usr/local/cuda-11.4/lib64",
         never=_NEVER,
         hold=("nvidia-headless-470-server", "nvidia-utils-470-server", "nvidia-dkms-470-server"),
-        cuda_repository=AptRepository(
-            "cuda-ubuntu2004",
-            "https://developer.download.nvidia.com/compute/cuda/repos/ubuntu2004/x86_64/",
-            "https://developer.download.nvidia.com/compute/cuda/repos/ubuntu2004/x86_64/3bf863cc.pub",
-            "EB693B3035CD5710E231E123A4B469963BF863CC",
-        ),
+        cuda_repository=_CUDA_UBUNTU2004,
     ),
     ("debian-12", "470"): Provisioning(
         driver_version="470.",
-        driver_packages=("nvidia-tesla-470-driver", "nvidia-tesla-470-smi"),
+        # nvidia-tesla-470-driver would bring a display as well, and no libcuda.
+        driver_packages=(
+            "nvidia-tesla-470-kernel-dkms",
+            "nvidia-tesla-470-driver-bin",
+            "nvidia-tesla-470-smi",
+            "libnvidia-tesla-470-cuda1",
+        ),
+        # The file has the package's name, the module in it is called nvidia.
+        module="nvidia-tesla-470",
         headers="linux-headers-$(uname -r)",
-        # Debian has CUDA 11.8; 11.x runs on 470 by minor-version compatibility (>= 450.80.02).
-        cuda_packages=("nvidia-cuda-dev",),
-        cuda_include="/usr/include",
-        cuda_lib="/usr/lib/x86_64-linux-gnu",
-        never=_NEVER,
-        hold=("nvidia-tesla-470-driver", "nvidia-tesla-470-kernel-dkms"),
+        # Debian's own CUDA 11.8 wants the libcuda of driver 535.
+        cuda_packages=_CUDA_11_4,
+        cuda_include="/usr/local/cuda-11.4/include",
+        cuda_lib="/usr/local/cuda-11.4/lib64",
+        never=(*_NEVER, "libcuda1", "libnvidia-ml1", "nvidia-alternative", "nvidia-driver"),
+        hold=(
+            "nvidia-tesla-470-kernel-dkms",
+            "nvidia-tesla-470-driver-bin",
+            "nvidia-tesla-470-smi",
+            "libnvidia-tesla-470-cuda1",
+        ),
         components=("contrib", "non-free", "non-free-firmware"),
+        cuda_repository=_CUDA_UBUNTU2004,
     ),
 }

@@ -32,6 +32,7 @@ from vfio_kit.model.vm import (
     StepKind,
     UpPlan,
     check_name,
+    console_log,
 )
 
 __all__ = [
@@ -62,4 +63,5 @@ __all__ = [
     "Verdict",
     "VerifyReport",
     "check_name",
+    "console_log",
 ]

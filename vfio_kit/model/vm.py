@@ -20,6 +20,14 @@ def check_name(name: str) -> None:
         )
 
 
+def console_log(name: str) -> str:
+    """Where a VM's serial console is written down: beside libvirt's own logs, under its own name.
+
+    Not NAME-console.log, which would be the log of QEMU for a VM called NAME-console.
+    """
+    return f"/var/log/libvirt/qemu/{name}.console"
+
+
 class BootMode(StrEnum):
     """How the guest's kernel is started."""
 
@@ -59,15 +67,11 @@ class HostDevice:
 
 @dataclass(frozen=True, slots=True)
 class BackingImage:
-    """The image under the overlay, as it was found.
-
-    keep_owner: QEMU can read it as it is, so libvirt need not (and shall not) make it its own;
-    it would not give a backing image back to its owner afterwards.
-    """
+    """The image under the overlay, as it was found; size in bytes, as the guest sees it."""
 
     path: str
     format: str
-    keep_owner: bool
+    size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,96 @@
+"""What `up` looks at before it changes anything: the last look, at the host as it is now."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vfio_kit.errors import HostError, Refused, UsageError
+
+if TYPE_CHECKING:
+    from vfio_kit.apply.hypervisor import Hypervisor
+    from vfio_kit.apply.journal import VmFolder
+    from vfio_kit.apply.steps import Work
+    from vfio_kit.model import UpPlan
+
+
+def require_files(plan: "UpPlan") -> None:
+    """What the operator has to give, before anything is connected to or locked."""
+    if not plan.image:
+        raise UsageError("no image was given", "--image FILE, or image = … in the spec")
+    boot = plan.domain.boot
+    for path, what in ((boot.kernel, "kernel"), (boot.initrd, "initrd")):
+        if path and not Path(path).is_file():
+            raise UsageError(f"no {what} at {path}", "give the path of a file that is there")
+
+
+def prepare(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> "Work":
+    """Looks once more at everything that could stand in the way; changes nothing."""
+    from vfio_kit.apply.files import require_reachable
+    from vfio_kit.apply.images import examine_image
+    from vfio_kit.apply.steps import Work
+    from vfio_kit.render import render
+
+    _require_free_name(plan, folder, hypervisor)
+    _require_free_gpus(plan, hypervisor)
+    _require_room(plan)
+    hypervisor.require_network(plan.domain.network)
+    image = examine_image(Path(plan.image))
+    require_reachable(Path(plan.image), "image")
+    examined = replace(plan, domain=replace(plan.domain, backing=image))
+    return Work(
+        plan,
+        folder,
+        hypervisor,
+        image,
+        render("libvirt", examined)[0].text,
+        lambda keys: render("cloud-init", plan, keys),
+    )
+
+
+def _require_free_name(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> None:
+    name = plan.domain.name
+    if folder.outstanding():
+        raise UsageError(f"{name!r} is up, or half up, already", f"vfio-kit down {name}")
+    if hypervisor.domain(name) is not None:
+        raise UsageError(
+            f"libvirt has a domain {name!r} already, and vfio-kit did not make it",
+            "choose another name",
+        )
+
+
+def _require_free_gpus(plan: "UpPlan", hypervisor: "Hypervisor") -> None:
+    taken = hypervisor.passed_through()
+    for device in plan.devices:
+        user = taken.get(str(device.address))
+        if user is not None:
+            raise Refused(
+                f"{device.address} ({device.name or device.ids}) is in the running VM {user!r}",
+                f"end that VM first: vfio-kit down {user}, or virsh shutdown {user}",
+            )
+
+
+_DISK_MIB = 256
+"""What the overlay of a guest that boots and installs nothing grows to, with some to spare."""
+_PROVISIONED_DISK_MIB = 10 * 1024
+"""What a driver with its headers, a compiler and CUDA take, with some to spare."""
+
+
+def _require_room(plan: "UpPlan") -> None:
+    from vfio_kit.apply.files import require_reachable, require_space
+    from vfio_kit.apply.hugepages import require_memory, require_mount
+    from vfio_kit.knowledge.provisioning import NO_DRIVER
+
+    domain = plan.domain
+    if not Path("/dev/kvm").exists():
+        raise HostError(
+            "this host has no /dev/kvm",
+            "enable SVM (AMD) or VT-x (Intel) in the firmware set-up; modprobe kvm_amd kvm_intel",
+        )
+    for path, what in ((domain.boot.kernel, "kernel"), (domain.boot.initrd, "initrd")):
+        if path:
+            require_reachable(Path(path), what)
+    needed = _DISK_MIB if plan.driver == NO_DRIVER else _PROVISIONED_DISK_MIB
+    require_space(Path(domain.disk).parent, needed)
+    if domain.hugepages:
+        require_mount(domain.hugepages)
+    require_memory(domain)
