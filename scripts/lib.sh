@@ -66,10 +66,22 @@ setup() {
   setup_python
 }
 
-setup_lab() {
-  local packages
+# Called first, before minutes are spent.
+require_lab() {
+  local free memory
   [ "$(id -u)" = 0 ] || die "the virtual host's images are built by root: sudo $0"
-  mapfile -t packages < <(python -m tests.lab packages)
+  [ "$(uname -m)" = x86_64 ] || die "the virtual host is an x86-64 machine; this one is $(uname -m)"
+  mkdir -p "$CACHE"
+  free=$(df --output=avail -BG "$CACHE" | tail -n 1 | tr -dc 0-9)
+  memory=$(awk '/^MemTotal/ {print int($2 / 1048576)}' /proc/meminfo)
+  [ "$free" -ge 8 ] || die "$free GiB are free in $CACHE; the virtual host wants 8"
+  [ "$memory" -ge 11 ] || die "this machine has $memory GiB of memory; the virtual host wants 12"
+}
+
+setup_lab() {
+  local names packages
+  names=$(python -m tests.lab packages)
+  mapfile -t packages <<< "$names"
   install_packages "${packages[@]}"
   say "images of the virtual host (the first time: 2 to 5 minutes, 2.5 GB in $CACHE)"
   python -m tests.lab build

@@ -59,7 +59,7 @@ def build_wheels(say: Callable[[str], None]) -> Path:
         (folder / ".complete").touch()
     for old in folder.glob("vfio_kit-*.whl"):
         old.unlink()
-    _pip("wheel", "--no-deps", "--wheel-dir", str(folder), str(CHECKOUT))
+    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(CHECKOUT))
     say(f"wheels: {folder}, {time.monotonic() - begin:.1f} s")
     return folder
 
