@@ -312,13 +312,13 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "no GPU at that address": (["--gpu", "01:00.1"], "not a GPU: 0000:01:00.1 audio device"),
     "twice the same GPU": (
         ["--gpu", "01:00.0", "--gpu", "0000:01:00.0"],
-        "gpus names the same address twice",
+        "gpus: the same address is there twice",
     ),
     "name": (["--gpu", "01:00.0", "--name", "My VM"], "name = 'My VM'"),
     "memory": (["--gpu", "01:00.0", "--memory", "1"], "memory = 1: "),
     "memory in halves of a page": (
         ["--gpu", "01:00.0", "--memory", "8193"],
-        "memory = 8193 MiB is no multiple of a 2M page",
+        "memory: 8193 MiB are no whole pages of 2M",
     ),
     "memory that is no number": (["--gpu", "01:00.0", "--memory", "8G"], "'8G' is not a valid int"),
     "cpus": (["--gpu", "01:00.0", "--cpus", "0"], "cpus = 0: "),
@@ -594,7 +594,7 @@ RECORD = VmRecord(
     gpus=("0000:01:00.0",),
     network="default",
     mac="52:54:00:52:71:3a",
-    console_log="/nowhere/vm-console.log",
+    console_log="/nowhere/vm.console",
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.tools import run as run_tool
 from vfio_kit.apply.command import run
 from vfio_kit.apply.images import create_overlay, examine_image, write_seed
-from vfio_kit.errors import HostError, HypervisorError
+from vfio_kit.errors import HostError, HypervisorError, UsageError
 from vfio_kit.model import BackingImage, RenderedFile
 
 SEED = (
@@ -73,7 +73,7 @@ def test_an_overlay_stands_on_the_image_and_is_its_owners_alone(
     base = qcow2(tmp_path / name)
     before = base.read_bytes()
     overlay = tmp_path / "vm,1.qcow2"
-    create_overlay(overlay, BackingImage(str(base), "qcow2", keep_owner=True), size_gib)
+    create_overlay(overlay, BackingImage(str(base), "qcow2", 64 << 20), size_gib)
     info = json.loads(run_tool("qemu-img", "info", "--output=json", overlay).stdout)
     assert (info["format"], info["virtual-size"]) == ("qcow2", bytes_)
     assert (info["backing-filename"], info["backing-filename-format"]) == (str(base), "qcow2")
@@ -83,7 +83,7 @@ def test_an_overlay_stands_on_the_image_and_is_its_owners_alone(
 
 def test_an_overlay_that_cannot_be_made_says_how_it_was_tried(tmp_path: Path) -> None:
     with pytest.raises(HypervisorError) as caught:
-        missing = BackingImage(str(tmp_path / "no base.img"), "qcow2", keep_owner=True)
+        missing = BackingImage(str(tmp_path / "no base.img"), "qcow2", 64 << 20)
         create_overlay(tmp_path / "o.qcow2", missing, None)
     assert "qemu-img failed (exit 1)" in caught.value.message
     assert f"-b '{tmp_path / 'no base.img'}'" in caught.value.hint
@@ -154,13 +154,36 @@ def test_a_program_gets_no_input() -> None:
     assert run(["cat"], timeout=5) == ""
 
 
-@pytest.mark.parametrize(("mode", "keep"), [(0o644, True), (0o604, True), (0o600, False)])
-def test_an_image_that_everybody_reads_keeps_its_owner(
-    tmp_path: Path, mode: int, keep: bool
+@pytest.mark.parametrize(("size", "bytes_"), [("64M", 64 << 20), ("2252M", 2252 << 20)])
+def test_the_size_of_an_image_is_what_the_guest_sees(
+    tmp_path: Path, size: str, bytes_: int
 ) -> None:
-    image = qcow2(tmp_path / "a.img")
-    image.chmod(mode)
-    assert examine_image(image) == BackingImage(str(image), "qcow2", keep_owner=keep)
+    image = qcow2(tmp_path / "a.img", size)
+    assert image.stat().st_size < 1 << 20
+    assert examine_image(image) == BackingImage(str(image), "qcow2", bytes_)
+    raw = disk(tmp_path / "b.img")
+    assert examine_image(raw) == BackingImage(str(raw), "raw", raw.stat().st_size)
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [((2 << 30) + 1, "2.0 GiB"), ((5 << 30) >> 1, "2.5 GiB")]
+)
+def test_a_disk_that_would_cut_the_image_short_is_refused(
+    tmp_path: Path, size: int, shown: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        create_overlay(tmp_path / "o.qcow2", BackingImage("/images/a.img", "qcow2", size), 2)
+    assert caught.value.message == (
+        f"a disk of 2 GiB is smaller than the image /images/a.img: {shown}"
+    )
+    assert "--disk" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_of_just_the_images_size_will_do(tmp_path: Path) -> None:
+    image = examine_image(qcow2(tmp_path / "a.img", "1G"))
+    create_overlay(tmp_path / "o.qcow2", image, 1)
+    assert examine_image(tmp_path / "o.qcow2").size == 1 << 30
 
 
 def test_a_kernel_is_no_disk_though_it_has_a_boot_signature(tmp_path: Path) -> None:

@@ -251,7 +251,7 @@ def _naive(topology: Topology, where: tuple[int, int, int]) -> tuple[str, set[st
             continue
         if any(topology[mine][1] == group for mine in going):
             (bridges if kind in _BRIDGES else in_the_way).add(text[key])
-    if topology[where][1] is None:
+    if any(topology[mine][1] is None for mine in going):
         return "no-iommu", in_the_way, bridges
     return ("shared" if in_the_way else "isolated"), in_the_way, bridges
 

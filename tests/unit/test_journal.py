@@ -22,7 +22,7 @@ RECORD = VmRecord(
     gpus=("0000:01:00.0",),
     network="default",
     mac="52:54:00:52:71:3a",
-    console_log="/var/log/libvirt/qemu/vm-console.log",
+    console_log="/var/log/libvirt/qemu/vm.console",
 )
 
 
@@ -176,8 +176,6 @@ def test_nobody_else_reads_any_of_it(tmp_path: Path) -> None:
         with vm.locked():
             vm.create(RECORD)
             vm.begin(StepKind.DISK, {})
-            lock = tmp_path / "state" / ".vm.lock"
-            assert mode(lock) == 0o600
     finally:
         os.umask(before)
     assert {path.name: mode(path) for path in vm.path.iterdir()} == {
@@ -214,7 +212,7 @@ def test_another_process_at_work_on_the_vm_is_noticed(vm: VmFolder) -> None:
         other.stdin.close()
         assert other.wait(10) == 0
     assert caught.value.message == "another vfio-kit is at work on 'vm'"
-    assert str(vm.path.parent / ".vm.lock") in caught.value.hint
+    assert caught.value.hint == f"wait for it, or find it: fuser -v {vm.path}"
     with vm.locked():
         pass
 
@@ -267,7 +265,7 @@ def test_every_folder_of_a_vm_is_listed_and_says_what_is_to_undo(tmp_path: Path)
         if name == "down":
             folder.undone(StepKind.DISK)
     (tmp_path / "empty").mkdir()
-    (tmp_path / ".up.lock").touch()
+    (tmp_path / "a-file").touch()
     found = {folder.name: bool(folder.outstanding()) for folder in folders(tmp_path)}
     assert found == {"down": False, "half": True, "up": True}
 

@@ -20,7 +20,7 @@ from tests.machines import (
     m4000_shared,
     write_machine,
 )
-from tests.unit.values import at, function, host, spec
+from tests.unit.values import at, function, host, public_key, spec
 from vfio_kit.errors import Refused, UsageError
 from vfio_kit.host.names import name_lookup
 from vfio_kit.host.read import read_host
@@ -64,7 +64,7 @@ def test_the_whole_of_a_plan() -> None:
     assert domain.boot == Boot(BootMode.BIOS)
     assert domain.disk == "/var/lib/libvirt/images/gpu-vm.qcow2"
     assert domain.seed == "/var/lib/libvirt/images/gpu-vm-seed.iso"
-    assert domain.console_log == "/var/log/libvirt/qemu/gpu-vm-console.log"
+    assert domain.console_log == "/var/log/libvirt/qemu/gpu-vm.console"
     assert domain.network == "default"
     assert domain.root_ports == (1,)
     assert (made.guest, made.user, made.driver) == ("ubuntu-22.04", "ubuntu", "470")
@@ -81,7 +81,11 @@ def test_the_whole_of_a_plan() -> None:
 def test_every_step_says_what_it_does_and_what_undoes_it() -> None:
     steps = plan("01:00.0", image="/images/jammy.img").steps
     assert [(step.kind.value, step.what, step.undo) for step in steps] == [
-        ("state", "record the VM in /var/lib/vfio-kit/gpu-vm", "remove the record"),
+        (
+            "state",
+            "record the VM in /var/lib/vfio-kit/gpu-vm",
+            "none: it stays to be read; down --purge",
+        ),
         (
             "hugepages",
             "make 4096 hugepages of 2 MiB free (8192 MiB)",
@@ -329,7 +333,7 @@ def test_a_guest_system_has_its_user_and_its_root(guest: str) -> None:
 
 
 def test_the_spec_may_name_another_user_and_more_keys() -> None:
-    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 operator@desk"
+    key = public_key("operator@desk")
     made = plan("01:00.0", ssh={"user": "operator", "authorized_keys": [key]})
     assert (made.user, made.authorized_keys) == ("operator", (key,))
 

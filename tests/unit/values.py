@@ -1,5 +1,6 @@
 """Short ways to write down the values that the tests are about."""
 
+import base64
 from collections import defaultdict
 from typing import Any
 
@@ -16,6 +17,13 @@ TEST_KEYS = SeedKeys(
     host_public="ssh-ed25519 AAAATESTKEYHOST root@gpu-vm",
     authorized=("ssh-ed25519 AAAATESTKEYCLIENT vfio-kit@gpu-vm",),
 )
+
+
+def public_key(comment: str = "", key_type: str = "ssh-ed25519") -> str:
+    """A line of a .pub file: of the right shape, and nobody has its private half."""
+    length = len(key_type).to_bytes(4, "big")
+    data = length + key_type.encode() + b"\0\0\0\x20" + bytes(range(32))
+    return f"{key_type} {base64.b64encode(data).decode()} {comment}".rstrip(" ")
 
 
 def at(text: str) -> PciAddress:
