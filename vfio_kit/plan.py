@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from vfio_kit.analysis.isolation import describe, judge_gpu
 from vfio_kit.errors import Refused, UsageError
-from vfio_kit.knowledge.findings import SHARED_GROUP
+from vfio_kit.knowledge.findings import BOOT_DISPLAY, SHARED_GROUP
 from vfio_kit.knowledge.guests import DIRECT_BOOT_CMDLINE, GUESTS
 from vfio_kit.knowledge.provisioning import NO_DRIVER, PROVISIONED_DISK_GIB, PROVISIONING
 from vfio_kit.model import (
@@ -57,7 +57,7 @@ def make_plan(
             f"--driver {NO_DRIVER}, and install it by hand",
         )
     reports = tuple(_report(host, address) for address in spec.addresses)
-    _refuse(reports)
+    _refuse(reports, frozenset(map(PciAddress.parse, spec.accept_loss)))
     functions = tuple(_distinct(report.functions for report in reports))
     domain = _domain(spec, functions, image_dir)
     state = str(PurePosixPath(state_dir) / spec.name)
@@ -98,7 +98,7 @@ def _report(host: Host, address: PciAddress) -> GpuReport:
     return judge_gpu(host, device)
 
 
-def _refuse(reports: tuple[GpuReport, ...]) -> None:
+def _refuse(reports: tuple[GpuReport, ...], accepted: frozenset[PciAddress]) -> None:
     # One spec may ask for all GPUs of a group; another GPU that comes along is not foreign.
     wanted = {function.address for report in reports for function in report.functions}
     blocking = [
@@ -107,6 +107,7 @@ def _refuse(reports: tuple[GpuReport, ...]) -> None:
         for finding in report.findings
         if finding.level is Level.BLOCK
         and not (finding.code == SHARED_GROUP.code and finding.device in wanted)
+        and not (finding.code == BOOT_DISPLAY.code and finding.device in accepted)
     ]
     if not blocking:
         return

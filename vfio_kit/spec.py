@@ -152,6 +152,7 @@ class GuestSpec(_Section):
     memory: Annotated[int, Field(ge=256, le=16 * 1024 * 1024)] = 8192
     hugepages: Literal["2M", "1G", "off"] = "2M"
     disk: Annotated[int | None, Field(ge=1, le=65536)] = None
+    accept_loss: list[Annotated[str, AfterValidator(_gpu_address)]] = []
     boot: BootSpec = BootSpec()
     network: NetworkSpec = NetworkSpec()
     ssh: SshSpec = SshSpec()

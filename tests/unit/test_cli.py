@@ -62,15 +62,15 @@ def test_scan_describes_a_gpu_that_can_go(tree: Callable[[Machine], Path]) -> No
     assert result.stdout.splitlines() == [
         "0000:00:02.0  unnamed [1b36:0100]  isolated",
         "  VGA controller, IOMMU group 2, driver bochs-drm",
-        "  VK301 warn  0000:00:02.0 is the display that firmware booted with; the console goes "
+        "  VK301 block 0000:00:02.0 is the display that firmware booted with; the console goes "
         "with it",
-        "              → choose another primary display in the firmware set-up, or keep a "
-        "serial console",
+        "              → choose another primary display in the firmware set-up; or, where you "
+        "have another console, --accept-loss 0000:00:02.0",
         "0000:01:00.0  GM204GL [Quadro M4000] [10de:13f1]  isolated",
         "  VGA controller, IOMMU group 6, no driver",
         "  goes along  0000:01:00.1 audio device [10de:0fbb] GM204 High Definition Audio "
         "Controller, driver snd_hda_intel",
-        "2 of 2 GPUs can go to a guest",
+        "1 of 2 GPUs can go to a guest",
         "next: vfio-kit plan --gpu 0000:01:00.0",
     ]
 
@@ -123,6 +123,7 @@ def test_the_json_of_scan(tree: Callable[[Machine], Path]) -> None:
                 "iommu_group": 6,
                 "driver": None,
                 "verdict": "shared",
+                "can_go": False,
                 "functions": ["0000:02:01.0", "0000:02:01.1"],
                 "foreign_endpoints": [
                     {
@@ -288,10 +289,21 @@ def test_plan_takes_a_spec_and_options_over_it(
 
 def test_warnings_are_part_of_the_plan(tree: Callable[[Machine], Path]) -> None:
     root = tree(m4000_isolated())
-    arguments = ("plan", "--gpu", "00:02.0", "--root", root)
-    assert "VK301 warn  0000:00:02.0 is the display" in vfio_kit(*arguments).stdout
+    arguments = ("plan", "--gpu", "00:02.0", "--accept-loss", "00:02.0", "--root", root)
+    assert "VK301 block 0000:00:02.0 is the display" in vfio_kit(*arguments).stdout
     (finding,) = document(vfio_kit(*arguments, "--json"))["findings"]
     assert finding["code"] == "VK301"
+
+
+def test_the_boot_display_goes_only_where_its_loss_is_accepted(
+    tree: Callable[[Machine], Path],
+) -> None:
+    arguments = ("plan", "--gpu", "00:02.0", "--root", tree(m4000_isolated()))
+    result = vfio_kit(*arguments)
+    assert result.exit_code == 3
+    assert "--accept-loss 0000:00:02.0" in result.stderr
+    assert vfio_kit(*arguments, "--accept-loss", "01:00.0").exit_code == 3
+    assert vfio_kit(*arguments, "--accept-loss", "00:02.0").exit_code == 0
 
 
 def test_plan_says_no_with_the_reason(tree: Callable[[Machine], Path]) -> None:

@@ -159,9 +159,10 @@ def test_a_parameter_that_only_sounds_like_acs_override_is_none() -> None:
     assert only(host(GPU, AUDIO, cmdline="xpcie_acs_override=downstream")).findings == ()
 
 
-def test_the_boot_display_goes_with_a_warning() -> None:
+def test_the_boot_display_is_isolated_and_does_not_go_by_itself() -> None:
     report = only(host(function("01:00.0", M4000, 6, boot_vga=True)))
-    assert report.can_go
+    assert report.verdict is Verdict.ISOLATED
+    assert not report.can_go
     assert found(report) == [("VK301", "0000:01:00.0")]
 
 
@@ -205,6 +206,21 @@ def test_classes_have_names() -> None:
 def test_a_code_names_one_kind_of_finding(kind: FindingKind) -> None:
     assert [other for other in FINDING_KINDS if other.code == kind.code] == [kind]
     assert kind.title
+
+
+@pytest.mark.parametrize("elsewhere", [None, 7])
+def test_a_companion_in_no_group_keeps_the_gpu_here(elsewhere: int | None) -> None:
+    """Whether a stranger sits in the GPU's own group as well or not."""
+    machine = host(
+        function("01:00.0", M4000, 6),
+        function("01:00.1", M4000_AUDIO),
+        function("02:00.0", E1000, 6 if elsewhere is None else elsewhere),
+    )
+    (report,) = judge(machine)
+    assert (report.verdict, report.can_go) == (Verdict.NO_IOMMU, False)
+    assert "0000:01:00.1 is in no IOMMU group, though the host has some" in [
+        finding.message for finding in report.findings
+    ]
 
 
 # Random machines against a model that knows nothing of the code: plain dictionaries of what sits

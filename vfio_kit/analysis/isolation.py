@@ -146,7 +146,8 @@ def _device_findings(gpu: PciDevice, functions: tuple[PciDevice, ...]) -> list[F
                 BOOT_DISPLAY,
                 gpu.address,
                 f"{gpu.address} is the display that firmware booted with; the console goes with it",
-                "choose another primary display in the firmware set-up, or keep a serial console",
+                "choose another primary display in the firmware set-up; or, where you have another "
+                f"console, --accept-loss {gpu.address}",
             )
         )
     if functions[0].reset_methods == ():

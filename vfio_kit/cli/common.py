@@ -61,6 +61,15 @@ _SPEC_OPTIONS: tuple[tuple[str, Any], ...] = (
         ),
     ),
     (
+        "accept_loss",
+        click.option(
+            "--accept-loss",
+            multiple=True,
+            metavar="ADDR",
+            help="Hand this GPU over although the host loses its console with it.",
+        ),
+    ),
+    (
         "guest",
         click.option(
             "--guest", metavar="SYSTEM", help="Guest system: ubuntu-22.04 (default) or debian-12."

@@ -60,6 +60,7 @@ def _json(report: GpuReport) -> dict[str, Any]:
         "iommu_group": gpu.iommu_group,
         "driver": gpu.driver,
         "verdict": report.verdict.value,
+        "can_go": report.can_go,
         "functions": [str(function.address) for function in report.functions],
         "foreign_endpoints": [device_json(device) for device in report.foreign_endpoints],
         "bridges": [device_json(device) for device in report.bridges],

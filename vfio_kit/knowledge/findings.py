@@ -23,7 +23,7 @@ ACS_OVERRIDE = FindingKind("VK103", Level.WARN, "IOMMU groups were split by pcie
 UNKNOWN_MEMBER = FindingKind("VK104", Level.BLOCK, "a member of the IOMMU group is unreadable")
 NO_IOMMU = FindingKind("VK201", Level.BLOCK, "the kernel has no IOMMU groups")
 NO_GROUP = FindingKind("VK202", Level.BLOCK, "the IOMMU does not cover the device")
-BOOT_DISPLAY = FindingKind("VK301", Level.WARN, "the GPU is the boot display")
+BOOT_DISPLAY = FindingKind("VK301", Level.BLOCK, "the GPU is the boot display")
 NO_RESET = FindingKind("VK302", Level.WARN, "the kernel knows no way to reset the GPU")
 UNREADABLE = FindingKind("VK501", Level.WARN, "an attribute could not be read")
 
