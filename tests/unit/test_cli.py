@@ -75,6 +75,13 @@ def test_scan_describes_a_gpu_that_can_go(tree: Callable[[Machine], Path]) -> No
     ]
 
 
+def test_scan_never_proposes_the_hosts_console(tree: Callable[[Machine], Path]) -> None:
+    console = Function("0000:00:02.0", M4000, 2, boot_vga=True)
+    result = vfio_kit("scan", "--root", tree(Machine((console,))))
+    assert result.exit_code == 3
+    assert result.stdout.endswith("0 of 1 GPU can go to a guest\n")
+
+
 def test_scan_says_what_stands_in_the_way(tree: Callable[[Machine], Path]) -> None:
     result = vfio_kit("scan", "--root", tree(m4000_shared()))
     assert result.exit_code == 3
@@ -436,6 +443,40 @@ def test_every_rendering_has_fresh_keys(tree: Callable[[Machine], Path], tmp_pat
         assert one.read_bytes() != two.read_bytes()
 
 
+KEYS = ("id_ed25519", "known_hosts")
+
+
+@pytest.mark.parametrize("there", KEYS)
+def test_keys_that_are_there_are_not_written_over(
+    tree: Callable[[Machine], Path], tmp_path: Path, there: str
+) -> None:
+    """One of them may be the only key that opens a VM."""
+    (tmp_path / there).write_text("precious")
+    arguments = (*RENDER, "--root", tree(m4000_isolated()), "-o", tmp_path)
+    result = vfio_kit(*arguments, "--output", "cloud-init")
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {tmp_path / there} is there already\n  hint: ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["tree", there])
+    assert (tmp_path / there).read_text() == "precious"
+    # A machine alone has no keys.
+    assert vfio_kit(*arguments, "--output", "libvirt").exit_code == 0
+    assert (tmp_path / there).read_text() == "precious"
+
+
+def test_keys_are_replaced_all_together_where_that_is_asked_for(
+    tree: Callable[[Machine], Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = (*RENDER, "--root", tree(m4000_isolated()), "-o", out, "--output", "cloud-init")
+    assert vfio_kit(*arguments).exit_code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert vfio_kit(*arguments).exit_code == 2
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert vfio_kit(*arguments, "--force").exit_code == 0
+    after = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {*KEYS, "user-data"}
+
+
 def test_only_what_was_asked_for_is_written(
     tree: Callable[[Machine], Path], tmp_path: Path
 ) -> None:
@@ -661,6 +702,47 @@ def test_a_snapshot_that_cannot_be_written(tree: Callable[[Machine], Path], tmp_
     result = vfio_kit("snapshot", "--root", root, "-o", tmp_path / "none" / "s.tar.gz")
     assert result.exit_code == 4
     assert f"cannot write {tmp_path / 'none' / 's.tar.gz'}" in result.stderr
+
+
+# A reader that goes away: head, less.
+
+
+def to_nobody(*arguments: str | Path) -> tuple[int, str]:
+    """Exit status and stderr of a program whose stdout has no reader."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "vfio_kit", *map(str, arguments)],
+            check=False,
+            stdout=theirs,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(theirs)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("scan",), ("scan", "--json"), ("plan", "--gpu", "01:00.0")], ids=" ".join
+)
+def test_what_only_prints_has_done_its_work_when_nobody_reads_on(
+    tree: Callable[[Machine], Path], arguments: tuple[str, ...]
+) -> None:
+    assert to_nobody(*arguments, "--root", tree(m4000_isolated())) == (0, "")
+
+
+def test_a_list_that_nobody_reads_is_no_failure(tmp_path: Path) -> None:
+    assert to_nobody("list", "--state-dir", tmp_path) == (0, "")
+
+
+def test_a_judgement_that_nobody_reads_is_no_success(tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    known.touch()
+    arguments = ("--host", "127.0.0.1", "--port", closed_port(tmp_path), "--known-hosts", known)
+    status, stderr = to_nobody("verify", *arguments)
+    assert (status, "Traceback" in stderr) == (1, False)
 
 
 # list and the rest

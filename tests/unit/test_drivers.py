@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.machines import K80, Function, Machine, write_machine
-from vfio_kit.apply.drivers import driver_of, restore
+from vfio_kit.apply.drivers import driver_of, ids_of, restore
 from vfio_kit.errors import HostError
 
 GPU = "0000:01:00.0"
@@ -78,6 +78,20 @@ def test_a_function_without_a_driver_gets_the_one_it_had(tmp_path: Path) -> None
     tree = bus(tmp_path, None)
     assert restore(GPU, "nouveau", tree, patience=0.05) is None
     assert (tree / "drivers_probe").read_text() == GPU
+
+
+def test_the_card_at_an_address_is_known_by_its_ids(tmp_path: Path) -> None:
+    tree = bus(tmp_path, None)
+    assert ids_of(GPU, tree) == "10de:102d"
+    assert ids_of("0000:09:00.0", tree) is None
+
+
+def test_an_override_is_taken_away_again_where_the_probe_fails(tmp_path: Path) -> None:
+    tree = bus(tmp_path, "vfio-pci")
+    (tree / "drivers_probe").symlink_to("/dev/full")
+    with pytest.raises(HostError, match="drivers_probe"):
+        restore(GPU, "nouveau", tree)
+    assert (tree / "devices" / GPU / "driver_override").read_text() == "\n"
 
 
 def test_a_kernel_that_refuses_is_named(tmp_path: Path) -> None:

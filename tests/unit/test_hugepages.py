@@ -12,9 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from vfio_kit.apply.hugepages import grow, pages_to_add, pool_size, shrink
+from tests.machines import K80
+from tests.unit.values import function, host, spec
+from vfio_kit.apply.hugepages import (
+    HOST_RESERVE_MIB,
+    grow,
+    pages_to_add,
+    pool_size,
+    require_memory,
+    require_mount,
+    shrink,
+)
 from vfio_kit.errors import HostError
-from vfio_kit.model import Hugepages
+from vfio_kit.model import DomainPlan, Hugepages
+from vfio_kit.plan import make_plan
 
 
 def pool(root: Path, size_kib: int = 2048, **values: int) -> Path:
@@ -147,3 +158,96 @@ def test_a_kernel_that_refuses_is_named(tmp_path: Path) -> None:
     assert caught.value.message == (
         f"cannot write 3 to {vm / 'drop_caches'}: No such file or directory"
     )
+
+
+def test_caches_are_dropped_once(tmp_path: Path) -> None:
+    folder = pool(tmp_path)
+    vm = tmp_path / "vm"
+    vm.mkdir()
+    os.mkfifo(vm / "drop_caches")
+    caches = os.open(vm / "drop_caches", os.O_RDWR | os.O_NONBLOCK)
+    with kernel(folder / "nr_hugepages", 0, 1, 1, 2):
+        grow(2048, 2, tmp_path, vm)
+    assert os.read(caches, 100) == b"3"
+    os.close(caches)
+
+
+# Before anything is changed: whether the memory is there, and the mount that libvirt needs.
+
+
+def domain(memory: int, hugepages: str) -> DomainPlan:
+    machine = host(function("01:00.0", K80, 6))
+    return make_plan(machine, spec("01:00.0", memory=memory, hugepages=hugepages)).domain
+
+
+def meminfo(tmp_path: Path, available_kib: int) -> Path:
+    path = tmp_path / "meminfo"
+    path.write_text(
+        f"MemTotal:       65536000 kB\nMemFree:  1 kB\nMemAvailable:  {available_kib} kB\n"
+        "HugePages_Total:       0\n"
+    )
+    return path
+
+
+def test_a_guest_whose_memory_is_there_may_come(tmp_path: Path) -> None:
+    require_memory(domain(1001, "off"), meminfo(tmp_path, (1001 + HOST_RESERVE_MIB) * 1024))
+
+
+def test_memory_that_is_not_there_is_named_with_all_its_parts(tmp_path: Path) -> None:
+    just_less = (1001 + HOST_RESERVE_MIB) * 1024 - 1
+    with pytest.raises(HostError) as caught:
+        require_memory(domain(1001, "off"), meminfo(tmp_path, just_less))
+    assert caught.value.message == (
+        "the guest takes 1001 MiB more of memory, 256 MiB stay for the host, "
+        "and only 1256 MiB are available"
+    )
+    assert "--memory" in caught.value.hint
+
+
+@pytest.mark.parametrize("size", ["2M", "1G"])
+def test_hugepages_that_are_free_already_take_no_more_memory(tmp_path: Path, size: str) -> None:
+    wanted = domain(16 * 1024 * 1024, size)
+    assert wanted.hugepages
+    # The pools are this machine's own; how many pages are missing is theirs to say.
+    needed = pages_to_add(wanted.hugepages) * wanted.hugepages.size_kib // 1024
+    require_memory(wanted, meminfo(tmp_path, (needed + HOST_RESERVE_MIB) * 1024))
+    with pytest.raises(HostError) as caught:
+        require_memory(wanted, meminfo(tmp_path, (needed + HOST_RESERVE_MIB - 1) * 1024))
+    assert f"takes {needed} MiB more of hugepages" in caught.value.message
+
+
+_MOUNTS = "proc /proc proc rw 0 0\nnone /mnt/huge\\040pages hugetlbfs {options} 0 0\n"
+
+
+@pytest.mark.parametrize(
+    ("size_kib", "options", "there"),
+    [
+        (2048, "rw,relatime,pagesize=2M", True),
+        (2048, "rw,pagesize=2048K,uid=1", True),
+        (2048, "rw,pagesize=1024M", False),
+        (2048, "rw,pagesize=20M", False),
+        (2048, "rw", False),
+        (1 << 20, "rw,relatime,pagesize=1024M", True),
+        (1 << 20, "rw,pagesize=1G", True),
+        (1 << 20, "rw,pagesize=2M", False),
+    ],
+)
+def test_a_mount_of_the_pages_size_is_asked_for(
+    tmp_path: Path, size_kib: int, options: str, there: bool
+) -> None:
+    (tmp_path / "mounts").write_text(_MOUNTS.format(options=options))
+    pages = Hugepages(size_kib, 1, 1)
+    if there:
+        require_mount(pages, tmp_path / "mounts")
+        return
+    size = "2M" if size_kib == 2048 else "1G"
+    with pytest.raises(HostError) as caught:
+        require_mount(pages, tmp_path / "mounts")
+    assert caught.value.message.startswith(f"no hugetlbfs with pages of {size} is mounted")
+    assert f"mount -t hugetlbfs -o pagesize={size} none /dev/hugepages-{size}" in caught.value.hint
+
+
+def test_another_file_system_with_such_an_option_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "mounts").write_text("tmpfs /tmp tmpfs rw,pagesize=2M 0 0\n")
+    with pytest.raises(HostError):
+        require_mount(Hugepages(2048, 1, 1), tmp_path / "mounts")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vfio_kit.apply.files import make_folder, remove, write_file
+from vfio_kit.apply.files import write_file
 from vfio_kit.apply.journal import Entry, VmFolder, VmRecord, folders
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.model import StepKind
@@ -234,6 +234,42 @@ def test_a_lock_is_given_back_after_an_error(vm: VmFolder) -> None:
         pass
 
 
+def test_a_folder_into_which_nothing_came_goes_with_its_lock(tmp_path: Path) -> None:
+    vm = VmFolder(tmp_path / "state" / "vm")
+    with vm.locked():
+        assert mode(vm.path) == 0o700
+    assert list(vm.path.parent.iterdir()) == []
+    with pytest.raises(ZeroDivisionError), vm.locked():
+        raise ZeroDivisionError
+    assert list(vm.path.parent.iterdir()) == []
+
+
+def test_a_folder_into_which_something_came_stays(tmp_path: Path) -> None:
+    vm = VmFolder(tmp_path / "state" / "vm")
+    with vm.locked():
+        vm.create(RECORD)
+    assert tree_of(vm.path.parent) == ["vm", "vm/vm.json"]
+
+
+def tree_of(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.xfail(reason="the one that is refused removes the folder that the other has locked")
+def test_one_that_is_refused_leaves_the_other_its_lock(tmp_path: Path) -> None:
+    vm = VmFolder(tmp_path / "state" / "vm")
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, vm.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout and other.stdout.readline() == b"held\n"
+        try:
+            for _ in range(2):
+                with pytest.raises(HostError, match="at work"), vm.locked():
+                    pytest.fail("two hold the lock")
+        finally:
+            other.kill()
+
+
 def test_the_lock_of_a_vm_that_is_gone_goes_too(vm: VmFolder) -> None:
     with vm.locked():
         vm.purge()
@@ -280,66 +316,9 @@ def test_a_state_directory_that_is_a_file(tmp_path: Path) -> None:
         folders(tmp_path / "state")
 
 
-# Files: whole or not at all, and for their owner from the first moment.
-
-
-def test_a_file_is_replaced_whole_and_nothing_is_left_behind(tmp_path: Path) -> None:
-    path = tmp_path / "key"
-    path.write_text("old")
-    path.chmod(0o644)
-    write_file(path, b"new")
-    assert (path.read_bytes(), mode(path)) == (b"new", 0o600)
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_what_an_earlier_crash_left_is_no_obstacle(tmp_path: Path) -> None:
-    (tmp_path / ".key.tmp").write_text("half")
-    write_file(tmp_path / "key", b"whole", 0o644)
-    assert {path.name: mode(path) for path in tmp_path.iterdir()} == {"key": 0o644}
-
-
-def test_a_symbolic_link_in_wait_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "victim").write_text("untouched")
-    (tmp_path / ".key.tmp").symlink_to("victim")
-    write_file(tmp_path / "key", b"secret")
-    assert (tmp_path / "victim").read_text() == "untouched"
-    assert (tmp_path / "key").read_bytes() == b"secret"
-
-
-def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "directory").mkdir()
-    for path in (tmp_path / "none" / "file", tmp_path / "directory"):
-        with pytest.raises(HostError) as caught:
-            write_file(path, b"x")
-        assert caught.value.message.startswith(f"cannot write {path}: ")
-    assert [path.name for path in tmp_path.iterdir()] == ["directory"]
-
-
 def test_a_disk_without_room_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "journal.jsonl").symlink_to("/dev/full")
     with pytest.raises(HostError) as caught:
         VmFolder(tmp_path).begin(StepKind.DISK, {})
     assert "No space left on device" in caught.value.message
     assert caught.value.hint == f"make room: df -h {tmp_path}"
-
-
-def test_folders_are_made_with_those_above_them(tmp_path: Path) -> None:
-    make_folder(tmp_path / "a" / "b")
-    make_folder(tmp_path / "a" / "b")
-    assert mode(tmp_path / "a" / "b") == 0o700
-
-
-def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a").touch()
-    with pytest.raises(HostError) as caught:
-        make_folder(tmp_path / "a" / "b")
-    assert f"cannot make the folder {tmp_path / 'a' / 'b'}" in caught.value.message
-
-
-def test_removing_may_be_repeated(tmp_path: Path) -> None:
-    (tmp_path / "a").touch()
-    remove(tmp_path / "a")
-    remove(tmp_path / "a")
-    (tmp_path / "d").mkdir()
-    with pytest.raises(HostError):
-        remove(tmp_path / "d")

@@ -113,6 +113,16 @@ def test_every_step_says_what_it_does_and_what_undoes_it() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("driver", "asked_for", "disk"),
+    [("470", None, 20), ("470", 8, 8), ("none", None, None), ("none", 3, 3)],
+)
+def test_a_driver_does_not_fit_into_a_cloud_image(
+    driver: str, asked_for: int | None, disk: int | None
+) -> None:
+    assert plan("01:00.0", driver=driver, disk=asked_for).disk_gib == disk
+
+
 def test_only_waiting_leaves_nothing_to_undo() -> None:
     steps = plan("01:00.0").steps
     assert {step.kind for step in steps if not step.undo} == {StepKind.WAIT}
@@ -310,7 +320,7 @@ def test_warnings_come_along_with_the_plan_each_once() -> None:
         function("01:00.1", K80, 6),
         cmdline="pcie_acs_override=downstream",
     )
-    made = plan("01:00.0", "01:00.1", machine=machine)
+    made = plan("01:00.0", "01:00.1", machine=machine, accept_loss=["01:00.0"])
     codes = [(finding.code, str(finding.device)) for finding in made.findings]
     assert codes == [
         ("VK103", "0000:01:00.0"),

@@ -275,6 +275,12 @@ def test_the_host_key_is_in_the_seed_alone(tmp_path: Path) -> None:
     assert holders == {"user-data"}
 
 
+@pytest.mark.parametrize("output", ["libvirt", "qemu"])
+def test_a_machine_is_rendered_without_keys(output: str, tmp_path: Path) -> None:
+    plan = plan_of(CASES["debian-12-470"], tmp_path)
+    assert render(output, plan) == render(output, plan, TEST_KEYS)
+
+
 # Both machines are one machine.
 
 

@@ -1,5 +1,6 @@
 """The spec: what an operator may write, and how a mistake is named: file, key, line, value."""
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.values import at, public_key
+from vfio_kit.apply.keys import new_key
 from vfio_kit.errors import UsageError
+from vfio_kit.knowledge.guests import GUESTS
+from vfio_kit.knowledge.provisioning import DRIVERS, NO_DRIVER, PROVISIONING
 from vfio_kit.model import BootMode
 from vfio_kit.spec import GuestSpec, line_of, load_spec
 
@@ -67,6 +71,7 @@ def test_a_name_and_a_gpu_are_enough(tmp_path: Path) -> None:
         "memory": 8192,
         "hugepages": "2M",
         "disk": None,
+        "accept_loss": [],
         "boot": {"mode": None, "kernel": None, "initrd": None},
         "network": {"name": "default"},
         "ssh": {"user": None, "authorized_keys": []},
@@ -320,6 +325,131 @@ def test_a_mistake_of_no_single_line_is_named_with_its_file(
     tmp_path: Path, text: str, sentence: str
 ) -> None:
     assert refusal(tmp_path, text).message == f"{tmp_path / 'gpu.toml'}: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ('name = "vm"\n', "name a GPU with --gpu ADDR, or gpus = "),
+        ('name = "vm"\ncolour = "red"\n', "known keys: name, gpus, guest"),
+        ('name = "vm"\ngpus = ["01:00.0"]\ncpus = 0\n', "docs/spec.md has the keys"),
+        ('name = "vm"\ngpus = ["01:00.0", "01:00.0"]\n', "docs/spec.md has the keys"),
+    ],
+)
+def test_what_to_do_next_depends_on_the_mistake(tmp_path: Path, text: str, hint: str) -> None:
+    assert refusal(tmp_path, text).hint.startswith(hint)
+
+
+@pytest.mark.xfail(reason="whatever is missing, a GPU is asked for")
+def test_a_name_that_is_missing_is_no_missing_gpu(tmp_path: Path) -> None:
+    assert "--gpu" not in refusal(tmp_path, 'gpus = ["01:00.0"]\n').hint
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("guest", GUESTS)
+def test_every_driver_of_the_table_can_be_asked_for(
+    tmp_path: Path, guest: str, driver: str
+) -> None:
+    text = f'name = "vm"\ngpus = ["01:00.0"]\nguest = "{guest}"\ndriver = "{driver}"\n'
+    assert load(tmp_path, text).driver == driver
+
+
+def test_the_tables_of_drivers_agree() -> None:
+    assert {driver for _, driver in PROVISIONING} | {NO_DRIVER} == set(DRIVERS)
+
+
+def wire(*fields: bytes) -> str:
+    return base64.b64encode(b"".join(len(f).to_bytes(4, "big") + f for f in fields)).decode()
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        public_key(),
+        public_key("operator@desk, at home"),
+        public_key(key_type="sk-ssh-ed25519@openssh.com"),
+        f"ssh-rsa {wire(b'ssh-rsa', bytes([1, 0, 1]), bytes(257))} old@desk",
+        new_key("operator@desk").public,
+    ],
+)
+def test_public_keys_of_every_kind_are_taken(tmp_path: Path, key: str) -> None:
+    text = f'name = "vm"\ngpus = ["01:00.0"]\nssh.authorized_keys = ["{key}"]\n'
+    assert load(tmp_path, text).ssh.authorized_keys == [key]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "ssh-ed25519",
+        "ssh-ed25519 ",
+        "ssh-ed25519 operator@desk",
+        "ssh-ed25519 !!!!",
+        public_key()[:-1],
+        public_key()[:-8],
+        public_key().removeprefix("ssh-"),
+        public_key().replace(" ", "  "),
+        public_key().replace("ssh-ed25519", "ssh-rsa"),
+        f"ssh-dss {wire(b'ssh-dss', bytes(300))}",
+        f"ssh-ed25519 {wire(b'ssh-ed25519', bytes(20))}",
+        f'command="id" {public_key()}',
+    ],
+)
+def test_what_is_no_public_key_is_named(key: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_spec(None, {"name": "vm", "gpus": ["01:00.0"], "ssh.authorized_keys": [key]})
+    assert caught.value.message == (
+        f"ssh.authorized_keys.0 = {repr(key)[:80]}: is not an OpenSSH public key "
+        "(the content of a .pub file)"
+    )
+
+
+@pytest.mark.parametrize("user", ["operator", "_x", "a-b_c9", "u" * 32])
+def test_users_that_a_system_takes(user: str) -> None:
+    options = {"name": "vm", "gpus": ["01:00.0"], "ssh.user": user}
+    assert load_spec(None, options).ssh.user == user
+
+
+@pytest.mark.parametrize("user", ["", "9a", "-a", "a.b", "A", "a\n", "u" * 33, "é", "root"])
+def test_users_that_no_system_takes(user: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_spec(None, {"name": "vm", "gpus": ["01:00.0"], "ssh.user": user})
+    assert caught.value.message.startswith(f"ssh.user = {user!r}: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"memory": 1025}, "memory: 1025 MiB are no whole pages of 2M"),
+        ({"gpus": ["01:00.0", "0000:01:00.0"]}, "gpus: the same address is there twice"),
+        ({"boot.kernel": "/k"}, "boot.kernel: kernel and initrd go together"),
+        ({"boot.initrd": "/i"}, "boot.initrd: kernel and initrd go together"),
+        ({"boot.mode": "direct"}, "boot.mode: a direct boot needs kernel and initrd"),
+        (
+            {"boot.mode": "bios", "boot.initrd": "/i"},
+            "boot.initrd: mode bios takes the image's own kernel, not a given one",
+        ),
+    ],
+)
+def test_how_keys_go_together_is_told_at_one_of_them(
+    options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_spec(None, {"name": "vm", "gpus": ["01:00.0"], **options})
+    assert caught.value.message == message
+
+
+def test_a_rule_is_told_at_the_line_of_the_key_that_the_file_gives(tmp_path: Path) -> None:
+    text = 'name = "vm"\ngpus = ["01:00.0"]\n\n[boot]\nkernel = "/k"\ninitrd = "/i"\n'
+    error = refusal(tmp_path, text, **{"boot.mode": "uefi"})
+    assert error.message == (
+        f"{tmp_path / 'gpu.toml'}:5: boot.kernel: mode uefi takes the image's own kernel, "
+        "not a given one"
+    )
+    error = refusal(tmp_path, 'name = "vm"\nmemory = 1536\n', gpus=["01:00.0"], hugepages="1G")
+    assert error.message == (
+        f"{tmp_path / 'gpu.toml'}:2: memory: 1536 MiB are no whole pages of 1G"
+    )
 
 
 def test_memory_of_any_size_goes_without_hugepages(tmp_path: Path) -> None:

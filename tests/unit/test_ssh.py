@@ -22,7 +22,13 @@ from tests.unit.values import said
 from vfio_kit.apply.keys import new_key
 from vfio_kit.errors import GuestError, HypervisorError
 from vfio_kit.guest.probe import COMMANDS, TIMED_OUT, probe, wait_for_cloud_init
-from vfio_kit.guest.ssh import Connection, Target, connect_when_ready, wait_for_banner
+from vfio_kit.guest.ssh import (
+    CommandTimeout,
+    Connection,
+    Target,
+    connect_when_ready,
+    wait_for_banner,
+)
 
 
 def refusal(target: Target) -> GuestError:
@@ -168,7 +174,7 @@ def test_a_command_that_hangs_ends_in_time_and_leaves_the_connection(tmp_path: P
     commands = {"sleep": hang, "true": answer(said())}
     with SshServer(tmp_path, commands) as server, Connection(server.target()) as connection:
         begin = time.monotonic()
-        with pytest.raises(GuestError) as caught:
+        with pytest.raises(CommandTimeout) as caught:
             connection.run("sleep", timeout=0.2)
         assert time.monotonic() - begin < 5
         assert caught.value.message == (f"root@127.0.0.1:{server.port}: no end within 0 s: sleep")
@@ -218,6 +224,22 @@ def test_a_probe_that_hangs_counts_as_timed_out_and_the_next_one_runs(tmp_path: 
     assert results["nvidia-smi"].exit_status == TIMED_OUT
     assert "no end within" in results["nvidia-smi"].stderr
     assert results["device-query"] == said("device-query")
+
+
+@pytest.mark.parametrize("behaviour", [break_off, end_without_status])
+def test_a_connection_that_breaks_is_not_a_tool_that_hangs(
+    tmp_path: Path, behaviour: Behaviour
+) -> None:
+    commands = {command: answer(said(code)) for code, command in COMMANDS.items()}
+    commands[COMMANDS["nvidia-smi"]] = behaviour
+    with (
+        SshServer(tmp_path, commands) as server,
+        Connection(server.target()) as connection,
+        pytest.raises(GuestError) as caught,
+    ):
+        probe(connection, timeout=5)
+    assert "the connection broke" in caught.value.message
+    assert not isinstance(caught.value, CommandTimeout)
 
 
 def test_cloud_init_is_waited_for_in_the_guest(tmp_path: Path) -> None:

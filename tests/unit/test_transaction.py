@@ -1,0 +1,446 @@
+"""`up` and `down` as a transaction: what was begun is undone, in reverse, and only on its own boot.
+
+Real folders, a real journal, libvirt's own test driver; steps that would change this machine are
+given data that name nothing on it.
+"""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machines import K80
+from tests.unit.test_images import qcow2
+from tests.unit.test_journal import RECORD
+from tests.unit.values import function, host, spec
+from vfio_kit.apply.hypervisor import Hypervisor
+from vfio_kit.apply.images import examine_image
+from vfio_kit.apply.journal import VmFolder, lock_folder
+from vfio_kit.apply.steps import STEPS, Work, boot_id
+from vfio_kit.apply.transaction import bring_up, take_down
+from vfio_kit.errors import HostError, HypervisorError, UsageError
+from vfio_kit.model import RenderedFile, SeedKeys, StepKind, UpPlan
+from vfio_kit.plan import make_plan
+
+FILES = (StepKind.STATE, StepKind.KEYS, StepKind.DISK, StepKind.SEED)
+"""The steps that need neither libvirt nor the kernel."""
+NOBODY = "0000:fe:1e.0"
+"""No machine has a function there."""
+NO_SUCH_SIZE = 3
+"""KiB: no kernel has hugepages of it."""
+
+
+class Progress:
+    """What was reported, without the seconds."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def __call__(self, what: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.said.append(what)
+
+
+@pytest.fixture
+def vm(tmp_path: Path) -> VmFolder:
+    folder = VmFolder(tmp_path / "state" / "vm")
+    folder.create(RECORD)
+    return folder
+
+
+def begun(vm: VmFolder, step: StepKind, *names: str) -> list[Path]:
+    """A step that made these files beside the state directory; a name with a / is a directory."""
+    paths = [vm.path.parents[1] / name for name in names]
+    vm.begin(step, {"files": [str(path) for path in paths]})
+    for name, path in zip(names, paths, strict=True):
+        if name.endswith("/"):
+            path.mkdir()
+        else:
+            path.touch()
+    vm.done(step)
+    return paths
+
+
+def steps(vm: VmFolder) -> list[StepKind]:
+    return [entry.step for entry in vm.outstanding()]
+
+
+# down
+
+
+def test_what_was_begun_is_undone_in_reverse(vm: VmFolder) -> None:
+    vm.begin(StepKind.STATE, {})
+    made = [
+        *begun(vm, StepKind.KEYS, "id", "known_hosts"),
+        *begun(vm, StepKind.DISK, "vm.qcow2"),
+        *begun(vm, StepKind.SEED, "seed.iso"),
+    ]
+    progress = Progress()
+    take_down(vm, progress)
+    assert progress.said == [
+        "seed removed",
+        "overlay removed",
+        "keys removed",
+        "closed the journal",
+    ]
+    assert not [path for path in made if path.exists()]
+    assert vm.outstanding() == []
+    # The record stays, to be read.
+    assert vm.record() == RECORD
+
+
+def test_taking_down_may_be_repeated(vm: VmFolder) -> None:
+    begun(vm, StepKind.DISK, "vm.qcow2")
+    take_down(vm, Progress())
+    again = Progress()
+    take_down(vm, again)
+    assert again.said == []
+
+
+def test_a_step_that_broke_off_in_the_middle_is_undone_as_well(vm: VmFolder) -> None:
+    disk = vm.path.parents[1] / "vm.qcow2"
+    vm.begin(StepKind.DISK, {"files": [str(disk)]})
+    # It never made its file, but the temporary one of a write that a crash broke off is there.
+    (disk.parent / ".vm.qcow2.tmp").touch()
+    take_down(vm, Progress())
+    assert [path.name for path in disk.parent.iterdir()] == ["state"]
+    assert vm.outstanding() == []
+
+
+def test_a_step_that_cannot_be_undone_does_not_keep_the_rest_from_it(vm: VmFolder) -> None:
+    (keys,) = begun(vm, StepKind.KEYS, "id")
+    (in_the_way,) = begun(vm, StepKind.DISK, "vm.qcow2/")
+    (seed,) = begun(vm, StepKind.SEED, "seed.iso")
+    progress = Progress()
+    with pytest.raises(HostError) as caught:
+        take_down(vm, progress)
+    assert caught.value.message.startswith(f"cannot remove {in_the_way}: ")
+    assert (keys.exists(), seed.exists()) == (False, False)
+    assert progress.said == ["seed removed", "keys removed"]
+    assert steps(vm) == [StepKind.DISK]
+
+    in_the_way.rmdir()
+    in_the_way.touch()
+    take_down(vm, progress)
+    assert (in_the_way.exists(), steps(vm)) == (False, [])
+
+
+def test_of_several_errors_the_first_is_raised(vm: VmFolder) -> None:
+    begun(vm, StepKind.KEYS, "id/")
+    begun(vm, StepKind.SEED, "seed.iso/")
+    with pytest.raises(HostError, match=r"seed\.iso"):
+        take_down(vm, Progress())
+    assert steps(vm) == [StepKind.KEYS, StepKind.SEED]
+
+
+_TAKE_DOWN = """
+import sys
+sys.modules["libvirt"] = None  # as where the extra is not installed
+from pathlib import Path
+from vfio_kit.apply.journal import VmFolder
+from vfio_kit.apply.transaction import take_down
+from vfio_kit.errors import VfioKitError
+try:
+    take_down(VmFolder(Path(sys.argv[1])), lambda what, _seconds: print(what))
+except VfioKitError as error:
+    print(error.message)
+    sys.exit(error.exit_code)
+"""
+
+
+def without_libvirt(vm: VmFolder) -> tuple[int, list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", _TAKE_DOWN, vm.path], check=False, capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_files_are_removed_where_there_is_no_libvirt(vm: VmFolder) -> None:
+    vm.begin(StepKind.STATE, {})
+    vm.begin(StepKind.HUGEPAGES, {"size_kib": 2048, "count": 0, "before": 0, "boot": boot_id()})
+    begun(vm, StepKind.DISK, "vm.qcow2")
+    assert without_libvirt(vm) == (
+        0,
+        ["overlay removed", "hugepages given back", "closed the journal"],
+    )
+    assert vm.outstanding() == []
+
+
+def test_a_domain_that_may_still_run_keeps_its_disk(vm: VmFolder) -> None:
+    (disk,) = begun(vm, StepKind.DISK, "vm.qcow2")
+    vm.begin(StepKind.DEFINE, {"domain": "vm", "uuid": RECORD.uuid})
+    assert without_libvirt(vm) == (5, ["the Python module libvirt is missing"])
+    assert disk.exists()
+    assert steps(vm) == [StepKind.DISK, StepKind.DEFINE]
+
+
+# What the kernel is told: on the boot it was written down in, and on the same card.
+
+
+def no_libvirt() -> Hypervisor:
+    pytest.fail("a step that does not need libvirt asked for it")
+
+
+def pool(**fields: Any) -> dict[str, Any]:
+    return {"size_kib": NO_SUCH_SIZE, "count": 4, "before": 0, "boot": boot_id(), **fields}
+
+
+def test_hugepages_of_this_boot_are_given_back() -> None:
+    with pytest.raises(HostError, match="no hugepages of 3 KiB"):
+        STEPS[StepKind.HUGEPAGES].undo(no_libvirt, pool())
+
+
+@pytest.mark.parametrize("left_alone", [{"boot": "another"}, {"count": 0}], ids=str)
+def test_hugepages_of_another_boot_or_that_were_never_added_are_left_alone(
+    left_alone: dict[str, Any],
+) -> None:
+    STEPS[StepKind.HUGEPAGES].undo(no_libvirt, pool(**left_alone))
+
+
+def started(**fields: Any) -> dict[str, Any]:
+    """What the journal has of a start: a function that had nouveau, and is not there (any more)."""
+    return {
+        "domain": "no-such-domain",
+        "uuid": RECORD.uuid,
+        "drivers": {NOBODY: "nouveau"},
+        "ids": {NOBODY: None},
+        "boot": boot_id(),
+        **fields,
+    }
+
+
+@pytest.fixture
+def libvirt() -> Iterator[Hypervisor]:
+    """libvirt's own test driver: one running domain, called test, that exists in memory alone."""
+    with Hypervisor("test:///default") as hypervisor:
+        yield hypervisor
+
+
+def test_a_driver_that_does_not_come_back_is_named(libvirt: Hypervisor) -> None:
+    with pytest.raises(HostError) as caught:
+        STEPS[StepKind.START].undo(lambda: libvirt, started())
+    assert caught.value.message == (
+        f"a driver did not come back: {NOBODY} has no driver, had nouveau"
+    )
+    assert "repeat" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "left_alone", [{"boot": "another"}, {"ids": {NOBODY: "10de:102d"}}], ids=str
+)
+def test_drivers_of_another_boot_or_another_card_are_left_alone(
+    libvirt: Hypervisor, left_alone: dict[str, Any]
+) -> None:
+    STEPS[StepKind.START].undo(lambda: libvirt, started(**left_alone))
+
+
+def test_a_domain_of_the_same_name_that_is_not_ours_runs_on(libvirt: Hypervisor) -> None:
+    (running,) = libvirt.domains()
+    data = started(domain=running.name, drivers={})
+    assert data["uuid"] != running.uuid
+    for step in (StepKind.START, StepKind.DEFINE):
+        STEPS[step].undo(lambda: libvirt, data)
+    assert libvirt.domains() == [running]
+
+
+def test_ours_is_stopped_on_any_boot(libvirt: Hypervisor) -> None:
+    (running,) = libvirt.domains()
+    data = started(domain=running.name, uuid=running.uuid, boot="another")
+    STEPS[StepKind.START].undo(lambda: libvirt, data)
+    assert [domain.state for domain in libvirt.domains()] == ["shut off"]
+
+
+# up
+
+
+@pytest.fixture
+def work(tmp_path: Path, libvirt: Hypervisor) -> Work:
+    """An `up` of those steps that stay within the folders of this test."""
+    (tmp_path / "images").mkdir()
+    base = qcow2(tmp_path / "base.img")
+    planned = make_plan(
+        host(function(NOBODY, K80, 6)),
+        spec(NOBODY, image=str(base), disk=1, name="vm"),
+        state_dir=str(tmp_path / "state"),
+        image_dir=str(tmp_path / "images"),
+    )
+    wanted = tuple(step for step in planned.steps if step.kind in (*FILES, StepKind.WAIT))
+    plan = replace(planned, steps=wanted)
+    return Work(
+        plan, VmFolder(Path(plan.state_dir)), libvirt, examine_image(base), "<domain/>", seed_of
+    )
+
+
+def seed_of(keys: SeedKeys) -> tuple[RenderedFile, ...]:
+    return (RenderedFile("user-data", keys.host_public + "".join(keys.authorized), 0o600),)
+
+
+def tree(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def kinds(plan: UpPlan) -> list[StepKind]:
+    return [step.kind for step in plan.steps]
+
+
+def test_every_step_is_done_in_order_and_written_down(work: Work, tmp_path: Path) -> None:
+    progress = Progress()
+    bring_up(work, progress)
+    assert tree(tmp_path) == {
+        "base.img",
+        "images/vm.qcow2",
+        "images/vm-seed.iso",
+        "state/vm/id_ed25519",
+        "state/vm/known_hosts",
+        "state/vm/journal.jsonl",
+        "state/vm/vm.json",
+    }
+    assert steps(work.folder) == list(FILES) == kinds(work.plan)[:-1]
+    assert progress.said == [step.what for step in work.plan.steps[:-1]]
+    assert work.folder.record().uuid == work.plan.domain.uuid
+    known = work.folder.known_hosts.read_text()
+    assert known == f"vm {work.host_key.public}\n"
+    assert work.folder.identity.read_text() == work.client_key.private
+
+
+def test_down_leaves_only_what_is_kept_to_be_read(work: Work, tmp_path: Path) -> None:
+    before = (tmp_path / "base.img").read_bytes()
+    bring_up(work, Progress())
+    take_down(work.folder, Progress())
+    assert tree(tmp_path) == {"base.img", "state/vm/journal.jsonl", "state/vm/vm.json"}
+    assert (tmp_path / "base.img").read_bytes() == before
+    with work.folder.locked():
+        work.folder.purge()
+    assert tree(tmp_path) == {"base.img"}
+
+
+def test_a_file_of_somebody_elses_stops_it_and_is_not_undone(work: Work, tmp_path: Path) -> None:
+    theirs = Path(work.plan.domain.seed)
+    theirs.write_text("theirs")
+    with pytest.raises(UsageError) as caught:
+        bring_up(work, Progress())
+    assert caught.value.message.startswith(f"{theirs} exists already")
+    assert steps(work.folder) == [StepKind.STATE, StepKind.KEYS, StepKind.DISK]
+    take_down(work.folder, Progress())
+    assert theirs.read_text() == "theirs"
+    assert not Path(work.plan.domain.disk).exists()
+
+
+def test_a_step_that_fails_halfway_is_written_down_before(work: Work) -> None:
+    Path(work.image.path).unlink()
+    with pytest.raises(HypervisorError, match="qemu-img failed"):
+        bring_up(work, Progress())
+    assert steps(work.folder) == [StepKind.STATE, StepKind.KEYS, StepKind.DISK]
+    take_down(work.folder, Progress())
+    assert steps(work.folder) == []
+
+
+def test_a_disk_smaller_than_the_image_is_a_mistake_of_usage(work: Work) -> None:
+    work.image = replace(work.image, size=(1 << 30) + 1)
+    with pytest.raises(UsageError, match="smaller than the image"):
+        bring_up(work, Progress())
+
+
+def test_what_undoing_a_start_needs_is_known_before_it(work: Work) -> None:
+    assert STEPS[StepKind.START].prepare(work) == {
+        "domain": "vm",
+        "uuid": work.plan.domain.uuid,
+        "drivers": {NOBODY: None},
+        "ids": {NOBODY: None},
+        "boot": boot_id(),
+    }
+
+
+def test_what_undoing_hugepages_needs_is_known_before_them(work: Work) -> None:
+    pages = work.plan.domain.hugepages
+    assert pages is not None
+    data = STEPS[StepKind.HUGEPAGES].prepare(work)
+    assert data.keys() == {"size_kib", "count", "before", "boot"}
+    assert (data["size_kib"], data["boot"]) == (2048, boot_id())
+    assert 0 <= data["count"] <= pages.count
+    assert data["before"] >= 0
+
+
+def test_every_step_of_a_plan_but_the_waiting_is_in_the_table() -> None:
+    assert STEPS.keys() == set(StepKind) - {StepKind.WAIT}
+
+
+# One at a time changes the host.
+
+_HOLD = """
+import sys
+from pathlib import Path
+from vfio_kit.apply.journal import lock_folder
+with lock_folder(Path(sys.argv[1]), 0, "held"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[Callable[[], None]]:
+    """Another process holds the lock on a folder; calling what is given lets it go."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdin and other.stdout
+        assert other.stdout.readline() == b"held\n"
+        try:
+            yield other.stdin.close
+        finally:
+            other.kill()
+
+
+def test_a_lock_that_stays_held_is_given_up_with_what_to_do(tmp_path: Path) -> None:
+    with held(tmp_path):
+        begin = time.monotonic()
+        with pytest.raises(HostError) as caught, lock_folder(tmp_path, 0.3, "another is at it"):
+            pytest.fail("two hold the lock")
+        assert 0.3 <= time.monotonic() - begin < 3
+    assert caught.value.message == "another is at it"
+    assert caught.value.hint == f"wait for it, or find it: fuser -v {tmp_path}"
+
+
+def test_a_lock_that_is_let_go_is_had(tmp_path: Path) -> None:
+    with held(tmp_path) as let_go:
+        threading.Timer(0.3, let_go).start()
+        with lock_folder(tmp_path, 10, "another is at it"):
+            pass
+
+
+def test_a_folder_that_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="cannot open"), lock_folder(tmp_path / "none", 0, ""):
+        pytest.fail("there is nothing to lock")
+
+
+def test_down_waits_while_another_vm_goes_up_or_down(vm: VmFolder) -> None:
+    (disk,) = begun(vm, StepKind.DISK, "vm.qcow2")
+    thread = threading.Thread(target=take_down, args=(vm, Progress()), daemon=True)
+    with held(vm.path.parent) as let_go:
+        thread.start()
+        thread.join(0.4)
+        assert thread.is_alive() and disk.exists()
+        let_go()
+        thread.join(10)
+    assert not thread.is_alive() and not disk.exists()
+
+
+def test_up_waits_while_another_vm_goes_up_or_down(work: Work, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    thread = threading.Thread(target=bring_up, args=(work, Progress()), daemon=True)
+    with held(tmp_path / "state") as let_go:
+        thread.start()
+        thread.join(0.4)
+        assert thread.is_alive() and steps(work.folder) == []
+        let_go()
+        thread.join(10)
+    assert not thread.is_alive()
+    assert steps(work.folder) == list(FILES)
