@@ -229,13 +229,13 @@ def _explain(
         line = line_of(text, names) if given is None else None
         where = f"{file}:{line}: " if line else (f"{file}: " if file and given is None else "")
         lines.append(f"{where}{_sentence(key, item)}")
-    return UsageError("; ".join(lines), _next_step({item["type"] for item in found}))
+    return UsageError("; ".join(lines), _next_step({(e["type"], e["loc"][-1:]) for e in found}))
 
 
-def _next_step(types: set[str]) -> str:
-    if "extra_forbidden" in types:
+def _next_step(errors: set[tuple[str, tuple[int | str, ...]]]) -> str:
+    if "extra_forbidden" in {kind for kind, _ in errors}:
         return f"known keys: {', '.join(GuestSpec.model_fields)}; see docs/spec.md"
-    if "missing" in types:
+    if ("missing", ("gpus",)) in errors:
         return (
             'name a GPU with --gpu ADDR, or gpus = ["ADDR"] in the spec; vfio-kit scan lists them'
         )

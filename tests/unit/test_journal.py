@@ -255,7 +255,6 @@ def tree_of(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-@pytest.mark.xfail(reason="the one that is refused removes the folder that the other has locked")
 def test_one_that_is_refused_leaves_the_other_its_lock(tmp_path: Path) -> None:
     vm = VmFolder(tmp_path / "state" / "vm")
     with subprocess.Popen(

@@ -134,7 +134,6 @@ def test_a_libcuda_that_is_missing_is_a_failure(guest: str) -> None:
     assert done.returncode == 1
 
 
-@pytest.mark.xfail(reason="readlink -f '' fails, and errexit ends the script before it says why")
 @each_guest
 def test_a_libcuda_that_is_missing_is_said_to_be(guest: str) -> None:
     done = run(assertion(guest), modinfo="echo 470.256.02", ldconfig=ldconfig())

@@ -340,7 +340,6 @@ def test_what_to_do_next_depends_on_the_mistake(tmp_path: Path, text: str, hint:
     assert refusal(tmp_path, text).hint.startswith(hint)
 
 
-@pytest.mark.xfail(reason="whatever is missing, a GPU is asked for")
 def test_a_name_that_is_missing_is_no_missing_gpu(tmp_path: Path) -> None:
     assert "--gpu" not in refusal(tmp_path, 'gpus = ["01:00.0"]\n').hint
 

@@ -98,12 +98,12 @@ class VmFolder:
         """
         make_folder(self.path.parent)
         make_folder(self.path)
-        try:
-            with lock_folder(self.path, 0, f"another vfio-kit is at work on {self.name!r}"):
+        with lock_folder(self.path, 0, f"another vfio-kit is at work on {self.name!r}"):
+            try:
                 yield
-        finally:
-            with contextlib.suppress(OSError):  # not empty, or gone: both are as they should be
-                self.path.rmdir()
+            finally:  # by its holder alone, who may: it is the holder's
+                with contextlib.suppress(OSError):  # not empty, or gone: as it should be
+                    self.path.rmdir()
 
     def create(self, record: VmRecord) -> None:
         """A new VM: its record, and an empty journal in the place of an old one."""
@@ -221,9 +221,19 @@ def lock_folder(path: Path, patience: float, held: str) -> Iterator[None]:
             if time.monotonic() > end:
                 raise HostError(held, f"wait for it, or find it: fuser -v {path}")
             time.sleep(0.1)
+        if not _is_still(path, handle):
+            raise HostError(held, "it removed the folder just now; repeat the command")
         yield
     finally:
         os.close(handle)
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """Whether the open folder is the one at `path`: its last holder may have removed it."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except OSError:
+        return False
 
 
 def _try_lock(handle: int) -> bool:
