@@ -416,6 +416,28 @@ def test_a_lock_that_is_let_go_is_had(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.parametrize("made_again", [False, True])
+def test_the_lock_on_a_folder_that_its_holder_removed_is_no_lock(
+    tmp_path: Path, made_again: bool
+) -> None:
+    folder = tmp_path / "vm"
+    folder.mkdir()
+    with held(folder) as let_go:
+
+        def remove() -> None:
+            folder.rmdir()
+            if made_again:
+                (tmp_path / "other").mkdir()
+                (tmp_path / "other").rename(folder)
+            let_go()
+
+        threading.Timer(0.2, remove).start()
+        with pytest.raises(HostError) as caught, lock_folder(folder, 10, "another is at it"):
+            pytest.fail("nobody else would see this lock")
+    assert caught.value.message == "another is at it"
+    assert "repeat the command" in caught.value.hint
+
+
 def test_a_folder_that_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
     with pytest.raises(HostError, match="cannot open"), lock_folder(tmp_path / "none", 0, ""):
         pytest.fail("there is nothing to lock")
