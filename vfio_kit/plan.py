@@ -57,7 +57,12 @@ def make_plan(
             f"--driver {NO_DRIVER}, and install it by hand",
         )
     reports = tuple(_report(host, address) for address in spec.addresses)
-    _refuse(reports, frozenset(map(PciAddress.parse, spec.accept_loss)))
+    accepted = frozenset(map(PciAddress.parse, spec.accept_loss))
+    for address in sorted(accepted - {f.address for r in reports for f in r.functions}):
+        raise UsageError(
+            f"--accept-loss {address} names nothing that is handed over", "name it as --gpu does"
+        )
+    _refuse(reports, accepted)
     functions = tuple(_distinct(report.functions for report in reports))
     domain = _domain(spec, functions, image_dir)
     state = str(PurePosixPath(state_dir) / spec.name)

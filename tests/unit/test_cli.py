@@ -309,7 +309,7 @@ def test_the_boot_display_goes_only_where_its_loss_is_accepted(
     result = vfio_kit(*arguments)
     assert result.exit_code == 3
     assert "--accept-loss 0000:00:02.0" in result.stderr
-    assert vfio_kit(*arguments, "--accept-loss", "01:00.0").exit_code == 3
+    assert vfio_kit(*arguments, "--accept-loss", "01:00.0").exit_code == 2  # it does not go
     assert vfio_kit(*arguments, "--accept-loss", "00:02.0").exit_code == 0
 
 
@@ -795,3 +795,17 @@ def test_the_module_runs_as_a_program(tree: Callable[[Machine], Path]) -> None:
     )
     assert (done.returncode, done.stderr) == (3, "")
     assert done.stdout.startswith("no GPU on this host")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="down needs root")
+def test_down_clears_what_a_kill_left_before_anything_was_written(tmp_path: Path) -> None:
+    """`up` makes the VM's folder first; killed then, it leaves it empty, or with a torn record."""
+    for torn in ((), (".vm.json.tmp",)):
+        folder = tmp_path / "vm"
+        folder.mkdir()
+        for name in torn:
+            (folder / name).touch()
+        result = vfio_kit("down", "vm", "--purge", "--state-dir", tmp_path)
+        assert result.exit_code == 0, result.stderr
+        assert not folder.exists()
+    assert vfio_kit("down", "vm", "--state-dir", tmp_path).exit_code == 2

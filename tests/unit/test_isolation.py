@@ -166,6 +166,13 @@ def test_the_boot_display_is_isolated_and_does_not_go_by_itself() -> None:
     assert found(report) == [("VK301", "0000:01:00.0")]
 
 
+def test_a_boot_display_that_goes_along_counts_as_well() -> None:
+    display = function("01:00.1", K80, 6, boot_vga=True)
+    report = judge(host(function("01:00.0", M4000, 6), display))[0]
+    assert not report.can_go
+    assert found(report) == [("VK301", "0000:01:00.1")]
+
+
 @pytest.mark.parametrize(
     ("methods", "codes"), [((), ["VK302"]), (None, []), (("bus",), []), (("flr", "bus"), [])]
 )

@@ -228,18 +228,28 @@ def test_a_driver_that_does_not_come_back_is_named(libvirt: Hypervisor) -> None:
     with pytest.raises(HostError) as caught:
         STEPS[StepKind.START].undo(lambda: libvirt, started())
     assert caught.value.message == (
-        f"a driver did not come back: {NOBODY} has no driver, had nouveau"
+        f"a device did not come back: {NOBODY} has no driver, had nouveau"
     )
     assert "repeat" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "left_alone", [{"boot": "another"}, {"ids": {NOBODY: "10de:102d"}}], ids=str
-)
-def test_drivers_of_another_boot_or_another_card_are_left_alone(
-    libvirt: Hypervisor, left_alone: dict[str, Any]
-) -> None:
-    STEPS[StepKind.START].undo(lambda: libvirt, started(**left_alone))
+def test_drivers_of_another_boot_are_left_alone(libvirt: Hypervisor) -> None:
+    STEPS[StepKind.START].undo(lambda: libvirt, started(boot="another"))
+
+
+def test_a_card_that_fell_off_the_bus_is_named(libvirt: Hypervisor) -> None:
+    with pytest.raises(HostError) as caught:
+        STEPS[StepKind.START].undo(lambda: libvirt, started(ids={NOBODY: "10de:102d"}))
+    assert caught.value.message == f"a device did not come back: {NOBODY} is gone from the bus"
+
+
+def test_a_journal_that_says_too_little_is_named(tmp_path: Path) -> None:
+    folder = VmFolder(tmp_path / "state" / "vm")
+    folder.path.mkdir(parents=True)
+    folder.begin(StepKind.HUGEPAGES, {})
+    with pytest.raises(HostError, match=f"the journal in {folder.path} says too little"):
+        take_down(folder, lambda _what, _seconds: None)
+    assert [entry.step for entry in folder.outstanding()] == [StepKind.HUGEPAGES]
 
 
 def test_a_domain_of_the_same_name_that_is_not_ours_runs_on(libvirt: Hypervisor) -> None:

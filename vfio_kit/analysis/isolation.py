@@ -140,14 +140,16 @@ def _unknown_member(address: PciAddress) -> Finding:
 
 def _device_findings(gpu: PciDevice, functions: tuple[PciDevice, ...]) -> list[Finding]:
     found: list[Finding] = []
-    if gpu.boot_vga:
+    display = next((function for function in functions if function.boot_vga), None)
+    if display is not None:
         found.append(
             finding(
                 BOOT_DISPLAY,
-                gpu.address,
-                f"{gpu.address} is the display that firmware booted with; the console goes with it",
+                display.address,
+                f"{display.address} is the display that firmware booted with; the console goes "
+                "with it",
                 "choose another primary display in the firmware set-up; or, where you have another "
-                f"console, --accept-loss {gpu.address}",
+                f"console, --accept-loss {display.address}",
             )
         )
     if functions[0].reset_methods == ():

@@ -18,13 +18,15 @@ def pages_to_add(pages: Hugepages, root: Path = _ROOT) -> int:
     return max(0, pages.count - available)
 
 
-def require_memory(domain: DomainPlan, meminfo: Path = Path("/proc/meminfo")) -> None:
+def require_memory(
+    domain: DomainPlan, meminfo: Path = Path("/proc/meminfo"), root: Path = _ROOT
+) -> None:
     """Raises HostError where the host has not the memory that is still to be taken.
 
     VFIO pins all of a guest's RAM, with hugepages and without; HOST_RESERVE stays for the host.
     """
     pages = domain.hugepages
-    needed = pages_to_add(pages) * pages.size_kib >> 10 if pages else domain.memory_mib
+    needed = pages_to_add(pages, root) * pages.size_kib >> 10 if pages else domain.memory_mib
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
     available = int(lines["MemAvailable"].split()[0]) >> 10
     if needed + HOST_RESERVE_MIB > available:

@@ -39,16 +39,21 @@ def examine_image(image: Path) -> BackingImage:
 
 def create_overlay(overlay: Path, image: BackingImage, size_gib: int | None) -> None:
     """A qcow2 overlay; the image itself is never written to. size_gib: None for the image's own."""
+    require_fit(image, size_gib)
+    size = [] if size_gib is None else [f"{size_gib}G"]
+    backing = ["-F", image.format, "-b", image.path]
+    run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(overlay), *size])
+    overlay.chmod(0o600)
+
+
+def require_fit(image: BackingImage, size_gib: int | None) -> None:
+    """Raises UsageError where the image is larger than the disk that is to stand on it."""
     if size_gib is not None and size_gib << 30 < image.size:
         raise UsageError(
             f"a disk of {size_gib} GiB is smaller than the image {image.path}: "
             f"{image.size / (1 << 30):.1f} GiB",
             "give a larger --disk",
         )
-    size = [] if size_gib is None else [f"{size_gib}G"]
-    backing = ["-F", image.format, "-b", image.path]
-    run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(overlay), *size])
-    overlay.chmod(0o600)
 
 
 def write_seed(path: Path, files: Iterable[RenderedFile]) -> None:

@@ -24,7 +24,8 @@ from vfio_kit.apply.files import cannot, make_folder, remove, write_file
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.model import StepKind, UpPlan
 
-VERSION = 1
+VERSION = 2
+"""2: START and HUGEPAGES know the boot that they were done on."""
 _SCHEMA = "vfio-kit/vm/1"
 
 

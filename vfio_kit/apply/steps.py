@@ -144,6 +144,11 @@ def _stop(connect: Connect, data: Data) -> None:
         return  # the kernel has bound its drivers anew since
     taken = hypervisor.passed_through()
     wrong = [
+        f"{address} is gone from the bus"
+        for address, ids in data["ids"].items()
+        if ids is not None and drivers.ids_of(address) is None
+    ]
+    wrong += [
         f"{address} has {now or 'no driver'}, had {before or 'none'}"
         for address, before in data["drivers"].items()
         # Not where another card sits now, and not under another VM.
@@ -152,7 +157,7 @@ def _stop(connect: Connect, data: Data) -> None:
     ]
     if wrong:
         raise HostError(
-            "a driver did not come back: " + "; ".join(wrong), "see dmesg; then repeat the command"
+            "a device did not come back: " + "; ".join(wrong), "see dmesg; then repeat the command"
         )
 
 

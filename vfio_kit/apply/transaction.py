@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import cache
 
 from vfio_kit.apply.hypervisor import Hypervisor
-from vfio_kit.apply.journal import VmFolder, VmRecord, lock_folder
-from vfio_kit.apply.steps import STEPS, Work
-from vfio_kit.errors import HostError
+from vfio_kit.apply.journal import Entry, VmFolder, VmRecord, lock_folder
+from vfio_kit.apply.steps import STEPS, Connect, Work
+from vfio_kit.errors import HostError, HypervisorError
 from vfio_kit.model import Step, StepKind
 
 Progress = Callable[[str, float], None]
@@ -41,21 +41,39 @@ def take_down(folder: VmFolder, progress: Progress) -> None:
     Any other step that cannot be undone stays in the journal and does not keep the rest from it;
     its error is raised at the end.
     """
-    first: HostError | None = None
+    errors: list[HostError] = []
     with ExitStack() as stack:
         stack.enter_context(_alone(folder))
         connect = cache(lambda: stack.enter_context(Hypervisor()))
         for entry in reversed(folder.outstanding()):
             begin = time.monotonic()
             try:
-                STEPS[entry.step].undo(connect, entry.data)
+                _undo(entry, folder, connect)
             except HostError as error:
-                first = first or error
+                errors.append(error)
                 continue
+            except HypervisorError as error:
+                raise HypervisorError(
+                    "; ".join([*_messages(errors), error.message]), error.hint
+                ) from None
             folder.undone(entry.step)
             progress(_UNDONE[entry.step], time.monotonic() - begin)
-    if first is not None:
-        raise first
+    if errors:
+        raise HostError("; ".join(_messages(errors)), errors[0].hint)
+
+
+def _messages(errors: list[HostError]) -> list[str]:
+    return [error.message for error in errors]
+
+
+def _undo(entry: Entry, folder: VmFolder, connect: Connect) -> None:
+    try:
+        STEPS[entry.step].undo(connect, entry.data)
+    except (KeyError, TypeError) as error:
+        raise HostError(
+            f"the journal in {folder.path} says too little of the step {entry.step}: {error!r}",
+            "use the vfio-kit that wrote it",
+        ) from None
 
 
 def _alone(folder: VmFolder) -> AbstractContextManager[None]:

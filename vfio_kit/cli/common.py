@@ -110,7 +110,7 @@ _SPEC_OPTIONS: tuple[tuple[str, Any], ...] = (
             "--disk",
             type=int,
             metavar="GIB",
-            help="Size of the guest's disk.  [default: the image's]",
+            help="Size of the guest's disk.  [default: 20 for a driver, else the image's]",
         ),
     ),
     (

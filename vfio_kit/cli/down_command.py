@@ -30,7 +30,8 @@ def command(name: str, purge: bool, state_dir: Path) -> None:
     check_name(name)
     require_root("down")
     folder = VmFolder(state_dir.absolute() / name)
-    if not folder.exists():
+    # A folder with nothing in it is what a kill leaves before anything was written down.
+    if not folder.path.is_dir():
         raise UsageError(f"no VM {name!r} here", "vfio-kit list shows those there are")
     with uninterrupted(), folder.locked():
         if not folder.outstanding():

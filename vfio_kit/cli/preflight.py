@@ -26,7 +26,7 @@ def require_files(plan: "UpPlan") -> None:
 def prepare(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> "Work":
     """Looks once more at everything that could stand in the way; changes nothing."""
     from vfio_kit.apply.files import require_reachable
-    from vfio_kit.apply.images import examine_image
+    from vfio_kit.apply.images import examine_image, require_fit
     from vfio_kit.apply.steps import Work
     from vfio_kit.render import render
 
@@ -36,6 +36,7 @@ def prepare(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> "Wo
     hypervisor.require_network(plan.domain.network)
     image = examine_image(Path(plan.image))
     require_reachable(Path(plan.image), "image")
+    require_fit(image, plan.disk_gib)
     examined = replace(plan, domain=replace(plan.domain, backing=image))
     return Work(
         plan,

@@ -31,6 +31,10 @@ class CommandTimeout(GuestError):
     """A command in the guest did not end in time; the connection is sound."""
 
 
+class _NoEnd(Exception):
+    """A command's time is up; not TimeoutError, which a dead socket raises as well."""
+
+
 class WrongHostKey(GuestError):
     """The server proved to be another one than expected."""
 
@@ -101,7 +105,7 @@ class Connection:
             with channel:
                 out, err = _read_to_end(channel, time.monotonic() + timeout)
                 status = channel.recv_exit_status()
-        except TimeoutError:
+        except _NoEnd:
             raise CommandTimeout(
                 f"{self.target}: no end within {timeout:.0f} s: {command.splitlines()[0][:80]}"
             ) from None
@@ -138,7 +142,7 @@ class Connection:
 
 
 def _read_to_end(channel: paramiko.Channel, deadline: float) -> tuple[bytes, bytes]:
-    """Reads both streams as they come, until the command has ended; TimeoutError at `deadline`."""
+    """Reads both streams as they come, until the command has ended; _NoEnd at `deadline`."""
     out, err = bytearray(), bytearray()
     while True:
         ended = channel.exit_status_ready() and (channel.eof_received or channel.closed)
@@ -152,7 +156,7 @@ def _read_to_end(channel: paramiko.Channel, deadline: float) -> tuple[bytes, byt
             return bytes(out), bytes(err)
         remaining = deadline - time.monotonic()
         if remaining <= 0:
-            raise TimeoutError
+            raise _NoEnd
         # Woken by data and by the end; the second is for an end that came between the two looks.
         select.select([channel], [], [], min(1.0, remaining))
         if channel.eof_received and not channel.exit_status_ready():
