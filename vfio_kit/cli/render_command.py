@@ -16,14 +16,17 @@ from vfio_kit.cli.common import (
 )
 from vfio_kit.cli.plan_command import default_name
 from vfio_kit.errors import UsageError
-
-_OUTPUTS = ("libvirt", "qemu", "cloud-init")
+from vfio_kit.render import OUTPUTS, render
 
 
 @click.command("render")
 @click.option("--name", help="Name of the VM.  [default: the spec's, else gpu-vm]")
 @click.option(
-    "--output", type=click.Choice(_OUTPUTS), multiple=True, required=True, help="May be repeated."
+    "--output",
+    type=click.Choice(list(OUTPUTS)),
+    multiple=True,
+    required=True,
+    help="May be repeated.",
 )
 @click.option(
     "-o",
@@ -59,7 +62,6 @@ def command(
         _keep_keys(directory, force)
     from vfio_kit.apply.keys import new_key
     from vfio_kit.model import SeedKeys
-    from vfio_kit.render import render
 
     spec = spec_from(spec_file, name or default_name(spec_file), values)
     plan = plan_from(root, spec, state_dir, image_dir)
