@@ -5,9 +5,10 @@ import uuid
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from vfio_kit.analysis.isolation import describe, judge_gpu
+from vfio_kit.analysis.describe import describe
+from vfio_kit.analysis.isolation import judge_gpu
 from vfio_kit.errors import Refused, UsageError
-from vfio_kit.knowledge.findings import BOOT_DISPLAY, SHARED_GROUP
+from vfio_kit.knowledge.findings import SHARED_GROUP
 from vfio_kit.knowledge.guests import DIRECT_BOOT_CMDLINE, GUESTS
 from vfio_kit.knowledge.provisioning import NO_DRIVER, PROVISIONED_DISK_GIB, PROVISIONING
 from vfio_kit.model import (
@@ -112,7 +113,7 @@ def _refuse(reports: tuple[GpuReport, ...], accepted: frozenset[PciAddress]) -> 
         for finding in report.findings
         if finding.level is Level.BLOCK
         and not (finding.code == SHARED_GROUP.code and finding.device in wanted)
-        and not (finding.code == BOOT_DISPLAY.code and finding.device in accepted)
+        and not (finding.acceptable and finding.device in accepted)
     ]
     if not blocking:
         return

@@ -22,7 +22,8 @@ from tests.machines import (
     write_machine,
 )
 from tests.unit.values import at, function, host
-from vfio_kit.analysis.isolation import describe, host_findings, judge, judge_gpu
+from vfio_kit.analysis.describe import describe
+from vfio_kit.analysis.isolation import host_findings, judge, judge_gpu
 from vfio_kit.host.read import read_host
 from vfio_kit.knowledge.findings import FINDING_KINDS, FindingKind
 from vfio_kit.knowledge.pci_classes import CLASS_NAMES, class_name
@@ -151,7 +152,7 @@ def test_a_host_without_groups_is_explained_once_for_a_gpu_with_many_functions()
 
 def test_acs_override_makes_every_isolation_doubtful() -> None:
     report = only(host(GPU, AUDIO, cmdline="quiet pcie_acs_override=downstream,multifunction"))
-    assert report.verdict is Verdict.ISOLATED and report.can_go
+    assert report.verdict is Verdict.OVERRIDDEN and not report.can_go
     assert found(report) == [("VK103", "0000:01:00.0")]
 
 

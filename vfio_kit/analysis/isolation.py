@@ -1,19 +1,29 @@
-"""Whether a GPU can be handed over alone: IOMMU groups, companions, foreign endpoints."""
+"""Whether a GPU can be handed over alone: IOMMU groups, companions, foreign endpoints.
 
+The verdict is about the groups alone; the findings beside it come from the modules of this package.
+"""
+
+from vfio_kit.analysis.blast import blast_findings
+from vfio_kit.analysis.boards import board_of
+from vfio_kit.analysis.describe import describe
+from vfio_kit.analysis.groups import why_together
 from vfio_kit.analysis.iommu import explain_no_iommu
+from vfio_kit.analysis.platform import platform_findings
+from vfio_kit.analysis.readiness import device_findings
+from vfio_kit.analysis.virtual import virtual_findings
 from vfio_kit.knowledge.findings import (
     ACS_OVERRIDE,
-    BOOT_DISPLAY,
+    DUAL_BOARD,
     NO_GROUP,
-    NO_RESET,
     SHARED_GROUP,
     SPLIT_SLOT,
     UNKNOWN_MEMBER,
     UNREADABLE,
     finding,
 )
-from vfio_kit.knowledge.pci_classes import class_name
-from vfio_kit.model import Finding, GpuReport, Host, PciAddress, PciDevice, Verdict
+from vfio_kit.model import Finding, GpuReport, Host, Level, PciAddress, PciDevice, Verdict
+
+_OVERRIDE = "pcie_acs_override="
 
 
 def judge(host: Host) -> tuple[GpuReport, ...]:
@@ -34,30 +44,45 @@ def judge_gpu(host: Host, gpu: PciDevice) -> GpuReport:
     others = [device for device in map(host.device, members) if device is not None]
     unknown = [address for address in members if host.device(address) is None]
     foreign = tuple(device for device in others if not device.is_bridge)
-    findings = [
-        *_group_findings(host, gpu, functions, foreign),
-        *map(_unknown_member, unknown),
-        *_device_findings(gpu, functions),
-    ]
-    if any(function.iommu_group is None for function in functions):
-        verdict = Verdict.NO_IOMMU
-    elif foreign or unknown:
-        verdict = Verdict.SHARED
-    else:
-        verdict = Verdict.ISOLATED
+    board = board_of(host, gpu)
+    verdict = _verdict(host, functions, in_the_way=bool(foreign or unknown))
     return GpuReport(
         gpu=gpu,
         verdict=verdict,
         functions=functions,
         foreign_endpoints=foreign,
         bridges=tuple(device for device in others if device.is_bridge),
-        findings=tuple(findings),
+        findings=(
+            *_group_findings(host, gpu, functions, foreign),
+            *map(_unknown_member, unknown),
+            *(why_together(host, functions, foreign) if foreign else ()),
+            *_override_findings(host, gpu, verdict),
+            *_board_findings(host, gpu, board),
+            *virtual_findings(host, functions),
+            *blast_findings(host, functions, foreign),
+            *device_findings(host, gpu, functions),
+        ),
+        board=board,
+        host_blocked=any(f.level is Level.BLOCK for f in platform_findings(host)),
     )
 
 
+def _verdict(host: Host, functions: tuple[PciDevice, ...], *, in_the_way: bool) -> Verdict:
+    if any(function.iommu_group is None for function in functions):
+        return Verdict.NO_IOMMU
+    if in_the_way:
+        return Verdict.SHARED
+    return Verdict.OVERRIDDEN if _override(host) else Verdict.ISOLATED
+
+
+def _override(host: Host) -> str:
+    """The parameter on the kernel's command line; empty where there is none."""
+    return next((word for word in host.cmdline.split() if word.startswith(_OVERRIDE)), "")
+
+
 def host_findings(host: Host) -> tuple[Finding, ...]:
-    """What concerns the reading of the machine, not one GPU."""
-    return tuple(
+    """What concerns the machine and the reading of it, not one GPU."""
+    unreadable = (
         finding(
             UNREADABLE,
             None,
@@ -66,17 +91,7 @@ def host_findings(host: Host) -> tuple[Finding, ...]:
         )
         for problem in host.problems
     )
-
-
-def describe(device: PciDevice) -> str:
-    """A function in half a line: address, class, ids, name, driver, interfaces."""
-    words = [str(device.address), class_name(device.pci_class), f"[{device.ids}]"]
-    if device.name:
-        words.append(device.name)
-    words.append(f"(driver {device.driver})" if device.driver else "(no driver)")
-    if device.interfaces:
-        words.append("interface " + ", ".join(device.interfaces))
-    return " ".join(words)
+    return (*platform_findings(host), *unreadable)
 
 
 def _group_findings(
@@ -116,16 +131,6 @@ def _group_findings(
         )
         for device in foreign
     ]
-    if any(word.startswith("pcie_acs_override=") for word in host.cmdline.split()):
-        found.append(
-            finding(
-                ACS_OVERRIDE,
-                gpu.address,
-                "pcie_acs_override is on the kernel command line: the groups claim an isolation "
-                "that the hardware does not give",
-                "remove it and look at the groups again",
-            )
-        )
     return found
 
 
@@ -138,27 +143,42 @@ def _unknown_member(address: PciAddress) -> Finding:
     )
 
 
-def _device_findings(gpu: PciDevice, functions: tuple[PciDevice, ...]) -> list[Finding]:
-    found: list[Finding] = []
-    display = next((function for function in functions if function.boot_vga), None)
-    if display is not None:
-        found.append(
-            finding(
-                BOOT_DISPLAY,
-                display.address,
-                f"{display.address} is the display that firmware booted with; the console goes "
-                "with it",
-                "choose another primary display in the firmware set-up; or, where you have another "
-                f"console, --accept-loss {display.address}",
-            )
+def _override_findings(host: Host, gpu: PciDevice, verdict: Verdict) -> list[Finding]:
+    override = _override(host)
+    if not override or verdict is Verdict.NO_IOMMU:
+        return []
+    return [
+        finding(
+            ACS_OVERRIDE,
+            gpu.address,
+            f"{override} is on the kernel command line: the groups claim an isolation that the "
+            "hardware does not give; devices can still reach each other past the IOMMU",
+            "remove it, reboot, and look at the groups as they are; or, where the guest is trusted "
+            f"as the host is, --accept-loss {gpu.address}",
         )
-    if functions[0].reset_methods == ():
-        found.append(
-            finding(
-                NO_RESET,
-                gpu.address,
-                f"{functions[0].address} offers no reset method; it may survive one boot only",
-                "a host reboot resets it",
-            )
+    ]
+
+
+def _board_findings(host: Host, gpu: PciDevice, board: tuple[PciAddress, ...]) -> list[Finding]:
+    if not board:
+        return []
+    parts = [device for device in map(host.device, board) if device is not None]
+    groups = [part.iommu_group for part in parts]
+    named = ", ".join(
+        f"{part.address} (group {'none' if part.iommu_group is None else part.iommu_group})"
+        for part in parts
+    )
+    apart = None not in groups and len(set(groups)) == len(groups)
+    return [
+        finding(
+            DUAL_BOARD,
+            gpu.address,
+            f"{len(board)} GPUs are on one board: {named}; "
+            + (
+                "each is in a group of its own, so they may go to different guests"
+                if apart
+                else "they share a group, so they go to one guest together"
+            ),
+            "" if apart else "give every one of them with --gpu",
         )
-    return found
+    ]

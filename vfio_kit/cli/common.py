@@ -24,12 +24,40 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 
-root_option = click.option(
-    "--root",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    default=Path("/"),
-    help="Read another machine's tree of /sys and /proc instead of this one's.",
-)
+_FROM = "vfio_kit.from"
+
+
+def _keep_snapshot(ctx: click.Context, _option: click.Parameter, file: Path | None) -> None:
+    if file is not None:
+        ctx.meta[_FROM] = file
+
+
+def _snapshot_or_root(ctx: click.Context, _option: click.Parameter, root: Path | None) -> Path:
+    file = ctx.meta.get(_FROM)
+    if file is not None and root is not None:
+        raise click.UsageError("--root and --from name two machines; give one of them", ctx)
+    return Path(file or root or "/")
+
+
+def root_option(function: Command) -> Command:
+    """--root DIR and --from FILE; the command's `root` is the folder or the snapshot, else `/`."""
+    function = click.option(
+        "--root",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        callback=_snapshot_or_root,
+        help="Read another machine's tree of /sys and /proc instead of this one's.",
+    )(function)
+    return click.option(
+        "--from",
+        "snapshot",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        callback=_keep_snapshot,
+        expose_value=False,
+        is_eager=True,
+        help="Read a snapshot of a machine (vfio-kit snapshot) instead of this one.",
+    )(function)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 state_dir_option = click.option(
     "--state-dir",
@@ -192,11 +220,10 @@ def plan_from(root: Path, spec: "GuestSpec", state_dir: Path, image_dir: Path) -
 
 
 def read_named_host(root: Path) -> Host:
-    """The host with the names of its GPUs and of what shares their groups."""
-    from vfio_kit.host.names import name_lookup
-    from vfio_kit.host.read import read_host
+    """The host at `root`, a folder or a snapshot, with the names of its GPUs and their groups."""
+    from vfio_kit.host.machine import read_machine
 
-    return read_host(root, name_lookup(root))
+    return read_machine(root)
 
 
 def require_root(what: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from vfio_kit.cli.common import root_option, step
+from vfio_kit.errors import UsageError
 
 
 @click.command("snapshot")
@@ -20,12 +21,17 @@ from vfio_kit.cli.common import root_option, step
 def command(output: Path, root: Path) -> None:
     """Pack what scan and plan read, to look at it elsewhere.
 
-    Unpack it there, and: vfio-kit scan --root DIR. It holds no serial numbers, no MAC addresses, no
-    host name; of the kernel command line the words that concern an IOMMU.
+    There: vfio-kit scan --from FILE; plan and advise take it as well. It holds no serial numbers,
+    no MAC or IP addresses, no host, user or volume names; of the kernel's command line the words
+    that concern passthrough.
     """
     from vfio_kit.apply.files import write_file
+    from vfio_kit.host.machine import names_of
     from vfio_kit.host.snapshot import take_snapshot
+    from vfio_kit.host.tree import Tree
 
-    data = take_snapshot(root)
+    if not root.is_dir():
+        raise UsageError(f"{root} is a snapshot already", "copy it as it is")
+    data = take_snapshot(root, names_of(Tree(root)))
     write_file(output.absolute(), data, 0o644)
     step(f"wrote {output}, {len(data)} bytes")

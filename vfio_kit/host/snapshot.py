@@ -1,103 +1,137 @@
 """A snapshot: all that was read of a machine, as a tarball of plain files.
 
-Unpacked, it is a root for `--root`, and what is judged there is what was judged here. It holds what
-the tool reads and nothing else: of the command line the words that concern an IOMMU, of cpuinfo the
-vendor. Deterministic: the same machine gives the same bytes.
+It holds what the tool reads and nothing else, and of that nothing private: what is worked out of
+private files stands in `extracts/`, config space is cut down to the registers that are read, names
+that carry a MAC address or a UUID are replaced. Deterministic: the same machine gives the same
+bytes. Unpacked by hand it is a folder for `--root`; host/replay reads it as it is.
 """
 
 import gzip
 import io
-import re
+import posixpath
 import tarfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from vfio_kit.host.names import name_lookup
-from vfio_kit.host.read import read_tree
-from vfio_kit.host.tree import Tree
+from vfio_kit.host.read import NameLookup, read_tree
+from vfio_kit.host.scrub import config_without_identity, public_path
+from vfio_kit.host.tree import LIMIT, Tree
 from vfio_kit.model import PciDevice
 
-_KEPT_WORDS = re.compile(r"(intel_iommu|amd_iommu|iommu|pcie_acs_override|vfio[-_.a-z]*)(=|$)")
+MANIFEST = "vfio-kit-snapshot"
+VERSION = "vfio-kit/snapshot/1"
+NAMES = "extracts/names"
+PROBLEMS = "extracts/problems"
 
 
-class _RecordingTree(Tree):
-    """Keeps what was read: files with their text, links with the name they point to, folders."""
+class RecordingTree(Tree):
+    """Keeps what was read: files with their bytes, links with what they say, folders.
+
+    What is broken or absent is not kept: it gives the same values as nothing at all, and the
+    problems are kept as they were noted.
+    """
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.files: dict[str, str] = {}
+        self.files: dict[str, bytes] = {}
         self.links: dict[str, str] = {}
         self.folders: set[str] = set()
+        self._within_extract = False
 
-    def text(self, name: str) -> str | None:
-        text = super().text(name)
-        if text is not None:
-            self.files[name] = _scrubbed(name, text)
-        return text
+    def data(self, name: str, limit: int = LIMIT, *, private: bool = False) -> bytes | None:
+        data = super().data(name, limit, private=private)
+        if data is not None and not self._within_extract:
+            is_config = name.rpartition("/")[2] == "config"
+            self.files[public_path(name)] = config_without_identity(data) if is_config else data
+        return data
 
-    def link(self, name: str) -> str | None:
-        target = super().link(name)
-        if target is not None:
-            self.links[name] = target
+    def target(self, name: str, *, private: bool = False) -> str | None:
+        target = super().target(name, private=private)
+        if target is not None and not self._within_extract:
+            self.links[public_path(name)] = public_path(self._relative(name, target))
         return target
 
-    def names(self, name: str) -> list[str]:
-        names = super().names(name)
-        self.folders.update(f"{name}/{child}" for child in names)
+    def names(self, name: str, *, private: bool = False) -> list[str]:
+        names = super().names(name, private=private)
+        if not self._within_extract:
+            self.folders.update(public_path(f"{name}/{child}") for child in names)
         return names
 
+    def exists(self, name: str) -> bool:
+        found = super().exists(name)
+        if found and not self._within_extract:
+            self.folders.add(public_path(name))
+        return found
 
-def take_snapshot(root: Path) -> bytes:
-    """A gzipped tarball of all that `read_tree` reads below `root`."""
-    tree = _RecordingTree(root)
-    lookup = name_lookup(root)
-    names: dict[tuple[int, int], str] = {}
+    def extract(self, name: str, compute: Callable[[], str | None]) -> str | None:
+        nested, self._within_extract = self._within_extract, True
+        try:
+            text = super().extract(name, compute)
+        finally:
+            self._within_extract = nested
+        if text is not None:
+            self.files[f"extracts/{name}"] = text.encode()
+        return text
+
+    def _relative(self, name: str, target: str) -> str:
+        """The kernel's links are relative; one that is not is made so, where it stays below."""
+        root = str(self.root.absolute()).rstrip("/") + "/"
+        if target.startswith("/"):
+            below = target.removeprefix(root) if target.startswith(root) else target.lstrip("/")
+            target = posixpath.relpath("/" + below, "/" + posixpath.dirname(name))
+        return target
+
+
+def take_snapshot(root: Path, lookup: NameLookup) -> bytes:
+    """A gzipped tarball of all that `read_tree` reads below `root`; `lookup` names functions."""
+    tree = RecordingTree(root)
+    names: dict[str, str] = {}
 
     def name_of(device: PciDevice) -> str | None:
         name = lookup(device)
         if name is not None:
-            names[device.vendor_id, device.device_id] = name
+            names[str(device.address)] = name
         return name
 
     host = read_tree(tree, name_of)
-    tree.files["proc/sys/kernel/arch"] = host.machine
-    tree.files["usr/share/misc/pci.ids"] = _pci_ids(names)
+    tree.files[MANIFEST] = f"{VERSION}\n".encode()
+    tree.files[NAMES] = _lines(f"{address}\t{name}" for address, name in sorted(names.items()))
+    tree.files[PROBLEMS] = _lines(f"{p.path}\t{p.reason}" for p in host.problems)
     return _tarball(tree)
 
 
-def _scrubbed(name: str, text: str) -> str:
-    if name == "proc/cmdline":
-        return " ".join(word for word in text.split() if _KEPT_WORDS.match(word))
-    if name == "proc/cpuinfo":
-        wanted = ("vendor_id", "CPU implementer")
-        return "\n".join(line for line in text.splitlines() if line.startswith(wanted))
-    return text
+def _lines(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _pci_ids(names: dict[tuple[int, int], str]) -> str:
-    """The names that were found, in the format of pci.ids."""
-    lines: list[str] = []
-    for vendor in sorted({vendor for vendor, _ in names}):
-        lines.append(f"{vendor:04x}  vendor {vendor:04x}")
-        devices = sorted((d, name) for (v, d), name in names.items() if v == vendor)
-        lines += [f"\t{device:04x}  {name}" for device, name in devices]
-    return "\n".join(lines)
-
-
-def _tarball(tree: _RecordingTree) -> bytes:
+def _tarball(tree: RecordingTree) -> bytes:
+    """Files stand where sysfs has them: a device's below /sys/devices, behind its links."""
+    links = {_behind_links(name, tree.links): to for name, to in tree.links.items()}
+    files = {_behind_links(name, tree.links): data for name, data in tree.files.items()}
+    folders = {_behind_links(name, tree.links) for name in tree.folders} - files.keys()
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name in sorted(tree.folders - tree.files.keys() - tree.links.keys()):
+        for name in sorted(folders - links.keys()):
             entry = tarfile.TarInfo(name)
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(entry)
-        for name, text in sorted(tree.files.items()):
-            data = text.encode() + b"\n"
+        for name, data in sorted(files.items()):
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), 0o644
             archive.addfile(entry, io.BytesIO(data))
-        for name, target in sorted(tree.links.items()):
+        for name, to in sorted(links.items()):
             entry = tarfile.TarInfo(name)
-            # What counts is the last component; the rest only looks like sysfs.
-            entry.type, entry.linkname = tarfile.SYMTYPE, f"../{target}"
+            entry.type, entry.linkname = tarfile.SYMTYPE, to
             archive.addfile(entry)
     return gzip.compress(packed.getvalue(), mtime=0)
+
+
+def _behind_links(name: str, links: dict[str, str]) -> str:
+    """The path without links on its way; the last component may be one."""
+    parts = name.split("/")
+    path = parts[0]
+    for part in parts[1:]:
+        if path in links:
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), links[path]))
+        path = f"{path}/{part}"
+    return path

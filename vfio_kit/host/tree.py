@@ -1,29 +1,46 @@
-"""A directory tree that stands for a machine: `/`, or the root of a snapshot.
+"""A directory tree that stands for a machine: `/`, or the root of another machine's tree.
 
-Every access notes what it could not read, so that a broken attribute is named and never fatal.
+Every access notes what it could not read, so that a broken attribute is named and never fatal. What
+is absent and what is broken give the same value, so that a snapshot needs to hold neither.
 """
 
 import errno
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from vfio_kit.model import ReadProblem
 
-_LIMIT = 64 * 1024
-"""Bytes; sysfs attributes are at most a page, procfs extracts that are read here are small."""
+LIMIT = 64 * 1024
+"""Bytes; sysfs attributes are at most a page."""
+LONG = 4 * 1024 * 1024
+"""Bytes; for the few files that grow with the machine: modules.alias, mountinfo."""
 
 _NUMBERS = {
     10: re.compile(r"-?[0-9]{1,10}"),
     16: re.compile(r"(0x)?[0-9a-fA-F]{1,10}"),
 }
+_ABSENT = (errno.ENOENT, errno.ENOTDIR)
+# Attributes that exist and answer only for some devices.
+_NO_ANSWER = (*_ABSENT, errno.ENODEV, errno.EINVAL, errno.ENXIO, errno.EOPNOTSUPP)
 
 
 class Tree:
-    """Reads below `root`; absent files are None, unreadable ones are noted in `problems`."""
+    """Reads below `root`; absent files are None, unreadable ones are noted in `problems`.
+
+    Names are relative to the root: "proc/cmdline".
+    """
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = root
         self.problems: list[ReadProblem] = []
+        self._prefix = str(root).rstrip("/") + "/"
+
+    @property
+    def live(self) -> bool:
+        """Whether this is the machine that we run on."""
+        return self._prefix == "/"
 
     def path(self, name: str) -> Path:
         return self.root / name.lstrip("/")
@@ -31,18 +48,34 @@ class Tree:
     def note(self, name: str, reason: str) -> None:
         self.problems.append(ReadProblem("/" + name.lstrip("/"), reason))
 
-    def text(self, name: str) -> str | None:
-        """The file's text without surrounding white space; None where there is no such file."""
+    def data(self, name: str, limit: int = LIMIT, *, private: bool = False) -> bytes | None:
+        """The file's bytes; None where there is none. `private`: being denied it is no problem."""
         try:
-            with self.path(name).open("rb") as stream:
-                data = stream.read(_LIMIT + 1)
+            handle = os.open(self._prefix + name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            # ENODEV and EINVAL: attributes that exist and answer only for some devices.
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.EINVAL):
-                self.note(name, error.strerror or type(error).__name__)
+            self._failed(name, error, private=private)
             return None
-        if len(data) > _LIMIT:
-            self.note(name, f"longer than {_LIMIT} bytes")
+        try:
+            data = _read(handle, limit + 1)
+        except OSError as error:
+            self._failed(name, error, private=private)
+            return None
+        finally:
+            os.close(handle)
+        if len(data) > limit:
+            self.note(name, f"longer than {limit} bytes")
+            return None
+        return data
+
+    def _failed(self, name: str, error: OSError, *, private: bool) -> None:
+        denied = private and error.errno in (errno.EACCES, errno.EPERM)
+        if error.errno not in _NO_ANSWER and not denied:
+            self.note(name, error.strerror or type(error).__name__)
+
+    def text(self, name: str, limit: int = LIMIT, *, private: bool = False) -> str | None:
+        """The file's text without surrounding white space; None where there is no such file."""
+        data = self.data(name, limit, private=private)
+        if data is None:
             return None
         try:
             return data.decode("utf-8").strip()
@@ -64,23 +97,52 @@ class Tree:
             return None
         return value
 
-    def names(self, name: str) -> list[str]:
+    def names(self, name: str, *, private: bool = False) -> list[str]:
         """Names in a directory, sorted; empty where there is none."""
         try:
-            return sorted(entry.name for entry in self.path(name).iterdir())
-        except FileNotFoundError:
-            return []
+            return sorted(os.listdir(self._prefix + name))
         except OSError as error:
-            self.note(name, error.strerror or type(error).__name__)
+            denied = private and error.errno in (errno.EACCES, errno.EPERM)
+            if error.errno != errno.ENOENT and not denied:
+                self.note(name, error.strerror or type(error).__name__)
             return []
+
+    def target(self, name: str, *, private: bool = False) -> str | None:
+        """What a symbolic link says, as it stands there; None where there is no link."""
+        try:
+            return os.readlink(self._prefix + name)
+        except OSError as error:
+            # EINVAL: it is there and is no link.
+            denied = private and error.errno in (errno.EACCES, errno.EPERM)
+            if error.errno not in _ABSENT and not denied:
+                self.note(name, error.strerror or type(error).__name__)
+            return None
 
     def link(self, name: str) -> str | None:
         """The last component of what a symbolic link points to; None where there is no link."""
-        try:
-            return self.path(name).readlink().name
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            # EINVAL: it is there and is no link.
-            self.note(name, error.strerror or type(error).__name__)
-            return None
+        target = self.target(name)
+        return None if target is None else target.rstrip("/").rpartition("/")[2]
+
+    def exists(self, name: str) -> bool:
+        return os.path.lexists(self._prefix + name)
+
+    def extract(self, name: str, compute: Callable[[], str | None]) -> str | None:
+        """A fact in a few lines of text that is worked out from many files, or from private ones.
+
+        A snapshot keeps the text in `extracts/NAME` and none of what it was worked out from; so the
+        text holds nothing that a snapshot may not tell.
+        """
+        kept = self.text(f"extracts/{name}") if not self.live else None
+        return compute() if kept is None else kept
+
+
+def _read(handle: int, limit: int) -> bytes:
+    """At most `limit` bytes: procfs hands out a page at a time."""
+    parts = []
+    while limit > 0:
+        part = os.read(handle, limit)
+        if not part:
+            break
+        parts.append(part)
+        limit -= len(part)
+    return b"".join(parts)

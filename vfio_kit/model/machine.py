@@ -1,90 +1,14 @@
-"""Nouns of the host: PCI functions, IOMMU groups, findings, verdicts."""
+"""Nouns of the host: what was read of a machine. Nothing in here is a secret of its owner:
 
-import re
+the reader keeps serial numbers, MAC and IP addresses, host, user and volume names out, so that a
+snapshot of a host and the host itself give the same values.
+"""
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from vfio_kit.errors import UsageError
-
-_ADDRESS = re.compile(
-    r"(?:(?P<domain>[0-9a-f]{4,8}):)?(?P<bus>[0-9a-f]{2}):(?P<device>[01][0-9a-f])\.(?P<fn>[0-7])"
-)
-
-
-@dataclass(frozen=True, order=True, slots=True)
-class PciAddress:
-    """Where a PCI function sits: domain, bus, device ("slot") and function, as the kernel names it.
-
-    VMD and some ARM hosts have domains above ffff; they print with as many digits as they need.
-    """
-
-    domain: int
-    bus: int
-    device: int
-    function: int
-
-    @classmethod
-    def parse(cls, text: str) -> "PciAddress":
-        """Reads `0000:01:00.0` or, in domain 0, `01:00.0`; raises UsageError on anything else."""
-        match = _ADDRESS.fullmatch(text.strip().lower())
-        if match is None:
-            raise UsageError(
-                f"{text!r} is not a PCI address",
-                "write it as lspci does: 01:00.0, or 0000:01:00.0 with its domain",
-            )
-        domain = int(match["domain"] or "0", 16)
-        return cls(domain, int(match["bus"], 16), int(match["device"], 16), int(match["fn"]))
-
-    @property
-    def slot(self) -> tuple[int, int, int]:
-        """What all functions of one device share: domain, bus, device."""
-        return (self.domain, self.bus, self.device)
-
-    def __str__(self) -> str:
-        return f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function}"
-
-
-@dataclass(frozen=True, slots=True)
-class PciDevice:
-    """One PCI function, as sysfs shows it."""
-
-    address: PciAddress
-    vendor_id: int
-    device_id: int
-    class_code: int
-    """24 bits: base class, subclass, programming interface."""
-    driver: str | None = None
-    iommu_group: int | None = None
-    subsystem_vendor_id: int | None = None
-    subsystem_device_id: int | None = None
-    name: str | None = None
-    """From the udev hwdb, pci.ids or the shipped table; None where nobody knows."""
-    numa_node: int | None = None
-    boot_vga: bool = False
-    reset_methods: tuple[str, ...] | None = None
-    """Tokens of sysfs `reset_method`; None where the kernel has no such attribute (before 5.15)."""
-    interfaces: tuple[str, ...] = ()
-    """Network interfaces on top of this function."""
-
-    @property
-    def pci_class(self) -> str:
-        """Base class and subclass, four hex digits, as in `lspci -n`: 0300, 0302."""
-        return f"{self.class_code >> 8:04x}"
-
-    @property
-    def ids(self) -> str:
-        return f"{self.vendor_id:04x}:{self.device_id:04x}"
-
-    @property
-    def is_gpu(self) -> bool:
-        """A display controller (base class 03); NVIDIA's Teslas are 0302, not 0300."""
-        return self.class_code >> 16 == 0x03
-
-    @property
-    def is_bridge(self) -> bool:
-        """Host, PCI-to-PCI, CardBus and semi-transparent bridges: never handed to a guest."""
-        return self.class_code >> 8 in (0x0600, 0x0604, 0x0607, 0x0609)
+from vfio_kit.model.pci import PciAddress, PciDevice
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +17,86 @@ class ReadProblem:
 
     path: str
     reason: str
+
+
+class UseKind(StrEnum):
+    """What a host does with a device, so that it would be missed."""
+
+    MOUNT = "mount"
+    SWAP = "swap"
+    DEFAULT_ROUTE = "default-route"
+    SSH_SESSION = "ssh-session"
+    KEYBOARD = "keyboard"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """One use of a PCI function by the host."""
+
+    device: PciAddress
+    """The PCI function at the bottom: the NVMe or SATA controller, the NIC, the USB controller."""
+    kind: UseKind
+    what: str
+    """The mount point, the swap device, the interface; "the only keyboard"."""
+    through: tuple[str, ...] = ()
+    """What lies between, from the PCI function up, in the kernel's names: nvme0n1p3, md0 (raid1),
+    dm-0 (crypt), dm-1 (lvm), "a btrfs of 2 devices"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that holds a device node of a PCI function open."""
+
+    device: PciAddress
+    node: str
+    """/dev/nvidia0, /dev/dri/card1, /dev/vfio/17."""
+    pid: int
+    command: str
+    """The kernel's name of the process (comm, at most 15 characters)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Framebuffer:
+    """A region of memory that firmware's display is in (/proc/iomem), last byte included."""
+
+    name: str
+    """simple-framebuffer, simplefb, efifb, BOOTFB, vesafb."""
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class NumaNode:
+    """A node of memory; hugepages: page size in KiB -> (pages there are, pages free)."""
+
+    number: int
+    hugepages: Mapping[int, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What of the machine a passthrough rests on. None everywhere: could not be told."""
+
+    interrupt_remapping: bool | None = None
+    unsafe_interrupts: bool | None = None
+    """vfio_iommu_type1's allow_unsafe_interrupts."""
+    vfio_pci: bool | None = None
+    """The driver is there, built in, or a module of the running kernel."""
+    kvm: bool | None = None
+    """/dev/kvm is there."""
+    virtualization: str | None = None
+    """The CPU's own support, as /proc/cpuinfo names it: vmx, svm; "" for none."""
+    secure_boot: bool | None = None
+    lockdown: str | None = None
+    """none, integrity or confidentiality."""
+    memlock_kib: int | None = None
+    """Soft RLIMIT_MEMLOCK of this process in KiB; -1 for unlimited."""
+    nodes: tuple[NumaNode, ...] = ()
+    holders_seen: bool = True
+    """Whether the open files of all processes could be looked at, in time (root only)."""
+    framebuffers: tuple[Framebuffer, ...] = ()
+    root: bool | None = None
+    """Whether the reader was root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +109,26 @@ class Host:
     iommus: tuple[str, ...] = ()
     """Names in /sys/class/iommu: dmar0, ivhd0, smmu3.0x…"""
     cmdline: str = ""
+    """The words of the kernel's command line that concern passthrough, in their order."""
     cpu_vendor: str = ""
     acpi_tables: frozenset[str] = frozenset()
     machine: str = "x86_64"
     kernel_release: str = ""
+    platform: Platform = Platform()
+    uses: tuple[Use, ...] = ()
+    holders: tuple[Holder, ...] = ()
     problems: tuple[ReadProblem, ...] = ()
     _by_address: dict[PciAddress, PciDevice] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
+    _by_slot: dict[tuple[int, int, int], list[PciDevice]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     def __post_init__(self) -> None:
-        self._by_address.update({device.address: device for device in self.devices})
+        for device in self.devices:
+            self._by_address[device.address] = device
+            self._by_slot.setdefault(device.address.slot, []).append(device)
 
     def device(self, address: PciAddress) -> PciDevice | None:
         return self._by_address.get(address)
@@ -125,50 +138,4 @@ class Host:
 
     def slot_of(self, device: PciDevice) -> tuple[PciDevice, ...]:
         """All functions of the device's slot, itself included, in order of their numbers."""
-        return tuple(d for d in self.devices if d.address.slot == device.address.slot)
-
-
-class Level(StrEnum):
-    """How much a finding weighs."""
-
-    BLOCK = "block"
-    WARN = "warn"
-    INFO = "info"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One sentence about one device, with the next step. Codes: knowledge/findings."""
-
-    code: str
-    level: Level
-    device: PciAddress | None
-    message: str
-    hint: str = ""
-
-
-class Verdict(StrEnum):
-    """Whether a GPU can go to a guest."""
-
-    ISOLATED = "isolated"
-    SHARED = "shared"
-    NO_IOMMU = "no-iommu"
-
-
-@dataclass(frozen=True, slots=True)
-class GpuReport:
-    """The verdict on one GPU and what it rests on."""
-
-    gpu: PciDevice
-    verdict: Verdict
-    functions: tuple[PciDevice, ...]
-    """All that go along with the GPU, itself included."""
-    foreign_endpoints: tuple[PciDevice, ...]
-    bridges: tuple[PciDevice, ...]
-    findings: tuple[Finding, ...]
-
-    @property
-    def can_go(self) -> bool:
-        return self.verdict is Verdict.ISOLATED and not any(
-            finding.level is Level.BLOCK for finding in self.findings
-        )
+        return tuple(self._by_slot.get(device.address.slot, ()))

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from vfio_kit.errors import UsageError
-from vfio_kit.model.machine import Finding, PciAddress
+from vfio_kit.model.pci import PciAddress
+from vfio_kit.model.report import Finding
 
 VM_NAME = r"^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$"
 """A VM's name is also its host name and part of file names: letters, digits, dots, hyphens."""

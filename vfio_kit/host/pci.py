@@ -1,0 +1,134 @@
+"""PCI functions as sysfs shows them: in short for all, in detail for those that matter."""
+
+from dataclasses import replace
+
+from vfio_kit.errors import UsageError
+from vfio_kit.host.config_space import parse_config_space
+from vfio_kit.host.tree import Tree
+from vfio_kit.model import Bar, PciAddress, PciDevice
+
+DEVICES = "sys/bus/pci/devices"
+
+_CONFIG_LIMIT = 4096
+_IO, _MEM_PREFETCH, _MEM_64, _UNSET = 0x100, 0x2000, 0x100000, 0x20000000
+"""IORESOURCE_* flags of include/linux/ioport.h: the third column of sysfs `resource`."""
+_BARS = 6
+
+
+def address_of(tree: Tree, path: str, name: str) -> PciAddress | None:
+    """The address that a name in sysfs stands for; None, and a note, where it is none."""
+    try:
+        return PciAddress.parse(name)
+    except UsageError:
+        tree.note(path, "not a PCI address")
+        return None
+
+
+def read_device(tree: Tree, name: str) -> PciDevice | None:
+    """What is read of every function: ids, class, driver, group, and what is above it."""
+    base = f"{DEVICES}/{name}"
+    address = address_of(tree, base, name)
+    if address is None:
+        return None
+    vendor, device = tree.number(f"{base}/vendor"), tree.number(f"{base}/device")
+    class_code = tree.number(f"{base}/class", most=0xFFFFFF)
+    if vendor is None or device is None or class_code is None:
+        tree.note(base, "no vendor, device or class; left out")
+        return None
+    return PciDevice(
+        address=address,
+        vendor_id=vendor,
+        device_id=device,
+        class_code=class_code,
+        driver=tree.link(f"{base}/driver"),
+        iommu_group=_group_number(tree, f"{base}/iommu_group"),
+        upstream=_upstream(tree.target(base) or ""),
+    )
+
+
+def with_details(tree: Tree, device: PciDevice) -> PciDevice:
+    """The same function with what only those that matter are asked for."""
+    base = f"{DEVICES}/{device.address}"
+    numa_node = tree.number(f"{base}/numa_node", base=10)
+    methods = tree.text(f"{base}/reset_method")
+    d3cold = tree.number(f"{base}/d3cold_allowed", base=10, most=1)
+    config = tree.data(f"{base}/config", _CONFIG_LIMIT)
+    return replace(
+        device,
+        subsystem_vendor_id=tree.number(f"{base}/subsystem_vendor"),
+        subsystem_device_id=tree.number(f"{base}/subsystem_device"),
+        numa_node=None if numa_node is None or numa_node < 0 else numa_node,
+        boot_vga=device.is_gpu and tree.number(f"{base}/boot_vga", base=10, most=1) == 1,
+        reset_methods=None if methods is None else tuple(methods.split()),
+        interfaces=tuple(tree.names(f"{base}/net")),
+        config=None if config is None else parse_config_space(config),
+        bars=() if device.is_bridge else _bars(tree, f"{base}/resource"),
+        power_state=tree.text(f"{base}/power_state"),
+        d3cold_allowed=None if d3cold is None else d3cold == 1,
+        physical_function=_physical_function(tree, base),
+        virtual_functions=tree.number(f"{base}/sriov_numvfs", base=10) or 0,
+        mediated_devices=_mediated_devices(tree, base),
+        external=tree.text(f"{base}/removable") == "removable",
+    )
+
+
+def _upstream(target: str) -> tuple[PciAddress, ...]:
+    """The functions above, from the path in /sys/devices that the device's link says."""
+    above = []
+    for part in target.split("/")[:-1]:
+        # A root bus is "pci0000:00": it has no dot.
+        if "." in part.strip(".") and ":" in part:
+            try:
+                above.append(PciAddress.parse(part))
+            except UsageError:
+                continue  # some other device of the path, as on Arm: "1000100000.pcie"
+    return tuple(above)
+
+
+def _group_number(tree: Tree, path: str) -> int | None:
+    target = tree.link(path)
+    if target is None:
+        return None
+    if not target.isdecimal():
+        tree.note(path, f"points to {target[:40]!r}, not to a group")
+        return None
+    return int(target)
+
+
+def _physical_function(tree: Tree, base: str) -> PciAddress | None:
+    name = tree.link(f"{base}/physfn")
+    return None if name is None else address_of(tree, f"{base}/physfn", name)
+
+
+def _mediated_devices(tree: Tree, base: str) -> int | None:
+    types = tree.names(f"{base}/mdev_supported_types")
+    if not types:
+        return None
+    return sum(len(tree.names(f"{base}/mdev_supported_types/{t}/devices")) for t in types)
+
+
+def _bars(tree: Tree, path: str) -> tuple[Bar, ...]:
+    """Lines of `start end flags`, all three zero where there is no region."""
+    text = tree.text(path)
+    bars = []
+    for index, line in enumerate((text or "").splitlines()[:_BARS]):
+        try:
+            start, end, flags = (int(word, 16) for word in line.split())
+        except ValueError:
+            tree.note(path, f"line {index + 1} is {line[:40]!r}, not start, end, flags")
+            continue
+        if not flags or end < start:
+            continue
+        unset = bool(flags & _UNSET) or start == 0
+        bars.append(
+            Bar(
+                index,
+                0 if unset else start,
+                end - start + 1,
+                io=bool(flags & _IO),
+                is_64bit=bool(flags & _MEM_64),
+                prefetchable=bool(flags & _MEM_PREFETCH),
+                unassigned=unset,
+            )
+        )
+    return tuple(bars)

@@ -1,0 +1,44 @@
+"""What a snapshot may tell: config space without identities, paths without UUIDs and MACs."""
+
+import hashlib
+import re
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+_HEADER = 64
+_STATUS, _CAPABILITIES_LISTED, _FIRST = 0x06, 0x10, 0x34
+_KEPT = {0x01: 8, 0x05: 4, 0x10: 4, 0x11: 4}
+"""Bytes that are kept of a capability: PM, MSI, PCI Express, MSI-X. Of the others the head."""
+_EXTENDED = 0x100
+_KEPT_EXTENDED = {0x000D: 8, 0x0010: 20}
+"""Of the extended ones: ACS, SR-IOV. The device serial number (0x0003) is among the others."""
+
+
+def config_without_identity(data: bytes) -> bytes:
+    """Config space with the registers that are read, and zeros for the rest.
+
+    A device's serial number stands in there, of a NIC often its MAC address, and what a vendor
+    puts into capabilities of its own nobody knows.
+    """
+    kept = bytearray(len(data))
+    kept[:_HEADER] = data[:_HEADER]
+    if len(data) > _HEADER and data[_STATUS] & _CAPABILITIES_LISTED:
+        place, seen = data[_FIRST] & 0xFC, set[int]()
+        while _HEADER <= place <= min(len(data), _EXTENDED) - 2 and place not in seen:
+            seen.add(place)
+            size = _KEPT.get(data[place], 2)
+            kept[place : place + size] = data[place : place + size]
+            place = data[place + 1] & 0xFC
+    place, seen = _EXTENDED, set()
+    while _EXTENDED <= place <= len(data) - 4 and place not in seen:
+        seen.add(place)
+        head = int.from_bytes(data[place : place + 4], "little")
+        size = _KEPT_EXTENDED.get(head & 0xFFFF, 4)
+        kept[place : place + size] = data[place : place + size]
+        place = (head >> 20) & 0xFFC
+    return bytes(kept[: len(data)])
+
+
+def public_path(path: str) -> str:
+    """The path with every UUID (a mediated device has one for a name) told apart, not told."""
+    return _UUID.sub(lambda found: hashlib.sha256(found[0].encode()).hexdigest()[:12], path)
