@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from vfio_kit.errors import UsageError
 from vfio_kit.host.config_space import parse_config_space
+from vfio_kit.host.modules import read_matching_modules
 from vfio_kit.host.tree import Tree
 from vfio_kit.model import Bar, PciAddress, PciDevice
 
@@ -70,6 +71,16 @@ def with_details(tree: Tree, device: PciDevice) -> PciDevice:
         mediated_devices=_mediated_devices(tree, base),
         external=tree.text(f"{base}/removable") == "removable",
     )
+
+
+def with_matching_drivers(
+    tree: Tree, devices: list[PciDevice], release: str, cmdline: str
+) -> list[PciDevice]:
+    """The same functions; those of GPUs' slots with the modules that would take them."""
+    slots = {device.address.slot for device in devices if device.is_gpu}
+    asked = [device.address for device in devices if device.address.slot in slots]
+    found = read_matching_modules(tree, asked, release, cmdline)
+    return [replace(d, drivers_that_match=found.get(d.address, ())) for d in devices]
 
 
 def _upstream(target: str) -> tuple[PciAddress, ...]:

@@ -6,7 +6,13 @@ from pathlib import Path
 
 from vfio_kit.errors import HostError
 from vfio_kit.host.holders import read_holders
-from vfio_kit.host.pci import DEVICES, address_of, read_device, with_details
+from vfio_kit.host.pci import (
+    DEVICES,
+    address_of,
+    read_device,
+    with_details,
+    with_matching_drivers,
+)
 from vfio_kit.host.platform import (
     architecture,
     concerning_words,
@@ -49,20 +55,23 @@ def read_tree(tree: Tree, name_of: NameLookup | None = None) -> Host:
     devices = [with_details(tree, d) if d.address in wanted else d for d in devices]
     if name_of is not None:
         devices = [replace(d, name=name_of(d)) if d.address in wanted else d for d in devices]
-    gpus = [device for device in devices if device.is_gpu]
-    cpuinfo = first_processor(tree)
+    cpuinfo, cmdline = first_processor(tree), concerning_words(tree)
+    release, machine = tree.text("proc/sys/kernel/osrelease") or "", architecture(tree)
+    devices = with_matching_drivers(tree, devices, release, cmdline)
+    holders, holders_seen = read_holders(tree, [d for d in devices if d.address in wanted])
+    platform = read_platform(tree, cpuinfo, machine, release)
     return Host(
         devices=tuple(devices),
         iommu_groups=groups,
         iommus=tuple(tree.names("sys/class/iommu")),
-        cmdline=concerning_words(tree),
+        cmdline=cmdline,
         cpu_vendor=cpu_vendor(cpuinfo),
         acpi_tables=frozenset(tree.names("sys/firmware/acpi/tables")),
-        machine=architecture(tree),
-        kernel_release=tree.text("proc/sys/kernel/osrelease") or "",
-        platform=read_platform(tree, cpuinfo, {device.numa_node for device in gpus}),
+        machine=machine,
+        kernel_release=release,
+        platform=replace(platform, holders_seen=holders_seen),
         uses=read_uses(tree),
-        holders=read_holders(tree, [d.address for d in devices if d.address in wanted]),
+        holders=holders,
         problems=tuple(tree.problems),
     )
 

@@ -21,7 +21,8 @@ _NUMBERS = {
     10: re.compile(r"-?[0-9]{1,10}"),
     16: re.compile(r"(0x)?[0-9a-fA-F]{1,10}"),
 }
-_ABSENT = (errno.ENOENT, errno.ENOTDIR)
+# ESRCH: of a process that has ended meanwhile.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
 # Attributes that exist and answer only for some devices.
 _NO_ANSWER = (*_ABSENT, errno.ENODEV, errno.EINVAL, errno.ENXIO, errno.EOPNOTSUPP)
 
@@ -103,7 +104,7 @@ class Tree:
             return sorted(os.listdir(self._prefix + name))
         except OSError as error:
             denied = private and error.errno in (errno.EACCES, errno.EPERM)
-            if error.errno != errno.ENOENT and not denied:
+            if error.errno not in (errno.ENOENT, errno.ESRCH) and not denied:
                 self.note(name, error.strerror or type(error).__name__)
             return []
 
