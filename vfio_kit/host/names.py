@@ -1,27 +1,51 @@
 """Hardware names: from udev's hwdb on the live host, from pci.ids, else from the shipped table."""
 
 import contextlib
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from vfio_kit.knowledge.gpus import SHIPPED_NAMES
+from vfio_kit.host.hwdb import hwdb_name
+from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES
 from vfio_kit.model import PciAddress, PciDevice
 
 _PCI_IDS = ("usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids", "var/lib/pciutils/pci.ids")
 
 
-def name_lookup(root: Path) -> Callable[[PciDevice], str | None]:
-    """A function that names a PCI function of the machine whose tree is at `root`."""
+class Names:
+    """What hardware is called on the machine whose tree is at `root`.
 
-    def name_of(device: PciDevice) -> str | None:
-        return (
-            (_from_udev(device.address) if root == Path("/") else None)
-            or _pci_ids(root).get((device.vendor_id, device.device_id))
-            or SHIPPED_NAMES.get((device.vendor_id, device.device_id))
-        )
+    Called with a PCI function, it names that function; udev is asked on the live host alone.
+    """
 
-    return name_of
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._live = root == Path("/")
+
+    def __call__(self, device: PciDevice) -> str | None:
+        udev = _from_udev(device.address) if self._live else None
+        return udev or self._listed(device.vendor_id, device.device_id)
+
+    def by_ids(self, vendor_id: int, device_id: int) -> str | None:
+        """The name of a device that this machine need not have."""
+        hwdb = hwdb_name(vendor_id, device_id) if self._live else None
+        return hwdb or self._listed(vendor_id, device_id)
+
+    def of_vendor(self, vendor_id: int) -> dict[int, str]:
+        """Device id -> name, of all devices of a vendor that are listed.
+
+        The hwdb can be asked, not listed; so these are pci.ids and the shipped table.
+        """
+        listed = SHIPPED_NAMES | _pci_ids(self._root)
+        return {device: name for (vendor, device), name in listed.items() if vendor == vendor_id}
+
+    def _listed(self, vendor_id: int, device_id: int) -> str | None:
+        ids = (vendor_id, device_id)
+        return _pci_ids(self._root).get(ids) or SHIPPED_NAMES.get(ids)
+
+
+def name_lookup(root: Path) -> Names:
+    """The names of the machine whose tree is at `root`."""
+    return Names(root)
 
 
 @cache
