@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -246,13 +248,37 @@ def step(what: str, seconds: float | None = None) -> None:
         click.echo(f"{time:>8}  {what}", err=True)
 
 
+def terminal_width() -> int:
+    """Columns that a report may take: 80 where there is no terminal, 100 at most."""
+    return min(shutil.get_terminal_size((80, 24)).columns, 100)
+
+
 def print_findings(findings: tuple[Finding, ...], indent: str = "  ", *, err: bool = False) -> None:
+    """Each with its code and level, wrapped, and its next step below."""
     colours = {Level.BLOCK: "red", Level.WARN: "yellow", Level.INFO: None}
+    deeper = indent + " " * 12
     for found in findings:
         mark = click.style(f"{found.code} {found.level.value:<5}", fg=colours[found.level])
-        click.echo(f"{indent}{mark} {found.message}", err=err)
-        if found.hint:
-            click.echo(f"{indent}            → {found.hint}", err=err)
+        # Wrapped with as much room in front as the mark takes, which may hold colours.
+        lines = wrapped(found.message, deeper, deeper)
+        click.echo(f"{indent}{mark} {lines[0].lstrip()}", err=err)
+        for line in lines[1:]:
+            click.echo(line, err=err)
+        for hint in found.hint.splitlines():
+            for line in wrapped(hint, f"{deeper}→ ", f"{deeper}  "):
+                click.echo(line, err=err)
+
+
+def wrapped(text: str, first: str, rest: str) -> list[str]:
+    """The text in lines of the terminal's width; no word is broken: commands can be copied."""
+    return textwrap.wrap(
+        text,
+        max(40, terminal_width()),
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [first]
 
 
 def finding_json(found: Finding) -> dict[str, Any]:
@@ -262,6 +288,7 @@ def finding_json(found: Finding) -> dict[str, Any]:
         "device": None if found.device is None else str(found.device),
         "message": found.message,
         "hint": found.hint,
+        "acceptable": found.acceptable,
     }
 
 
