@@ -309,11 +309,11 @@ def test_a_host_that_could_drive_an_old_card_would_be_held_to_its_last_branch() 
 
 
 def test_nothing_is_said_to_fail_that_nobody_tried() -> None:
-    found = advice(0x1EB8, "2.6.32")
-    assert found.host.reason == ("no driver that supports the card is known to build on Linux 2.6")
+    found = advice(0x1EB8, "7.9.1")
+    assert found.host.reason == ("no driver that supports the card is known to build on Linux 7.9")
     assert found.recommendation.way is Way.UNDECIDED
     assert found.recommendation.summary == (
-        "Tesla T4: no driver of a stable release is known to build on Linux 2.6.32; if none does, "
+        "Tesla T4: no driver of a stable release is known to build on Linux 7.9.1; if none does, "
         "passthrough, driver 580.173.02 with CUDA 13.0"
     )
 

@@ -2,9 +2,10 @@
 
 `cuda` is what the branch's libcuda speaks (cuDriverGetVersion), read from the libcuda of 390, 418,
 450, 470, 510, 535, 550 and 580, and from the CUDA release notes for the others.
-`kernels` are Linux versions on which somebody built it; the package descriptions of Debian say up
-to which version it was tried. `guests` are systems whose own archive carries the branch for real,
-not as a transitional package to another one.
+`kernels` are Linux versions on which it builds: from the oldest that the branch's README supports
+to the newest on which somebody built it, which the package descriptions of Debian give.
+`guests` are systems whose own archive carries the branch for real, not as a transitional package
+to another one.
 """
 
 from dataclasses import dataclass
@@ -14,9 +15,8 @@ from vfio_kit.model import GuestPackage, KernelRange, Version
 _CUDA_NOTES = "https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/index.html"
 _CUDA_13_2 = "https://docs.nvidia.com/cuda/archive/13.2.0/cuda-toolkit-release-notes/"
 _JAMMY = "https://packages.ubuntu.com/jammy-updates/nvidia-headless"
-_BULLSEYE = (
-    "Linux 5.10 and this branch are both in Debian 11 (https://packages.debian.org/bullseye)"
-)
+_README = "NVIDIA driver README, minimum requirements"
+_BULLSEYE = f"{_README}; Linux 5.10 and this branch are both in Debian 11"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,9 @@ BRANCHES: tuple[Branch, ...] = (
         Version(9, 1),
         kernels=(
             KernelRange(
-                Version(5, 10),
+                Version(2, 6),
                 Version(6, 1),
-                f"{_BULLSEYE}; nixpkgs calls legacy_390 broken from Linux 6.2 "
+                f"{_README}; nixpkgs calls legacy_390 broken from Linux 6.2 "
                 "(pkgs/os-specific/linux/nvidia-x11/default.nix)",
             ),
             _unstable("nvidia-legacy-390xx-kernel-dkms", "390.157-16"),
@@ -74,7 +74,7 @@ BRANCHES: tuple[Branch, ...] = (
         "418.226.00",
         Version(10, 1),
         kernels=(
-            KernelRange(Version(5, 10), Version(5, 10), _BULLSEYE),
+            KernelRange(Version(2, 6), Version(5, 10), _BULLSEYE),
             _unstable("nvidia-tesla-418-kernel-dkms", "418.226.00-22"),
         ),
         guests=(GuestPackage("ubuntu-22.04", "nvidia-headless-418-server", _JAMMY),),
@@ -84,7 +84,7 @@ BRANCHES: tuple[Branch, ...] = (
         "450.248.02",
         Version(11, 0),
         kernels=(
-            KernelRange(Version(5, 10), Version(5, 10), _BULLSEYE),
+            KernelRange(Version(2, 6), Version(5, 10), _BULLSEYE),
             _unstable("nvidia-tesla-450-kernel-dkms", "450.248.02-14"),
         ),
         guests=(GuestPackage("ubuntu-22.04", "nvidia-headless-450-server", _JAMMY),),
@@ -95,9 +95,9 @@ BRANCHES: tuple[Branch, ...] = (
         Version(11, 4),
         kernels=(
             KernelRange(
-                Version(5, 10),
+                Version(2, 6),
                 Version(6, 8),
-                f"{_BULLSEYE}; built on Linux 5.15 and 6.8 of Ubuntu 22.04; Debian 12, "
+                f"{_README}; built on Linux 5.15 and 6.8 of Ubuntu 22.04; Debian 12, "
                 "nvidia-tesla-470-kernel-dkms 470.256.02-1~deb12u1",
             ),
             _unstable("nvidia-tesla-470-kernel-dkms", "470.256.02-10"),
@@ -119,10 +119,9 @@ BRANCHES: tuple[Branch, ...] = (
         Version(12, 2),
         kernels=(
             KernelRange(
-                Version(6, 1),
+                Version(3, 10),
                 Version(6, 16),
-                "Linux 6.1 and this branch are both in Debian 12; Debian 13, "
-                "nvidia-tesla-535-kernel-dkms 535.274.02-1~deb13u1",
+                f"{_README}; Debian 13, nvidia-tesla-535-kernel-dkms 535.274.02-1~deb13u1",
             ),
             _unstable("nvidia-tesla-535-kernel-dkms", "535.274.02-3"),
         ),
@@ -148,8 +147,7 @@ BRANCHES: tuple[Branch, ...] = (
             KernelRange(
                 Version(3, 10),
                 Version(6, 15),
-                "NVIDIA driver 550 README, minimum requirements; Debian 13, nvidia-kernel-dkms "
-                "550.163.01-2",
+                f"{_README}; Debian 13, nvidia-kernel-dkms 550.163.01-2",
             ),
         ),
         guests=(

@@ -1,9 +1,9 @@
 """GPU families of NVIDIA: one row for the chips that have everything here in common.
 
 A chip is called by its codename, as it stands in front of the name in pci.ids and in the udev hwdb
-("GM204GL [Quadro M4000]"). Which driver branch is the last was checked against 1,172 ids of the
-appendix "Supported NVIDIA GPU Products" of driver 595's README: the codename decides, but for the
-boards of BOARDS.
+("GM204GL [Quadro M4000]"). The codename decides which branches drive a card, but for the boards of
+BOARDS. Checked, id by id, against appendix A ("Supported NVIDIA GPU Products") of NVIDIA's READMEs
+of 390.157, 418.226.00, 450.248.02, 470.256.02, 535.274.02, 550.163.01 and 595.
 """
 
 from dataclasses import dataclass
@@ -155,9 +155,7 @@ class Board:
     device_id: int
     name: str
     last_branch: int
-    source: str = (
-        'NVIDIA driver 595 README, appendix "Supported NVIDIA GPU Products", legacy GPUs of 367.xx'
-    )
+    source: str = "NVIDIA driver 550.163.01 README, appendix A, legacy GPUs of the 367.xx driver"
 
 
 BOARDS: tuple[Board, ...] = (
