@@ -48,6 +48,8 @@ class Function:
     subsystem: tuple[str, str] | None = None
     config: Config | bytes | None = None
     """None: the file is not there."""
+    acs_quirk: bool | None = None
+    """What the kernel's table of devices says on ACS, whatever the registers say; None: nothing."""
     regions: tuple[Region, ...] | None = None
     power_state: str | None = None
     d3cold_allowed: bool | None = None
