@@ -13,7 +13,8 @@ DEEPEST = 32
 """Layers. Real stacks have a handful: partition, array, encryption, volume, loop device, again."""
 
 _MOST_NAMES = 8
-"""Of what lies side by side: of an array's hundred disks the first few tell enough."""
+"""Of what lies side by side, of a hundred disks, the first few tell enough; and, apart from them,
+of what is told with its kind: the array that the hundred disks make up."""
 
 
 def merged(stacks: Iterable[Stack]) -> Stack:
@@ -26,9 +27,16 @@ def merged(stacks: Iterable[Stack]) -> Stack:
 
 
 def _shortened(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len(names) <= _MOST_NAMES:
-        return names
-    return (*(name for name in names[:_MOST_NAMES] if name != HIDDEN), HIDDEN)
+    kept: list[str] = []
+    room = {True: _MOST_NAMES, False: _MOST_NAMES}
+    for name in names:
+        with_kind = name.endswith(")")
+        room[with_kind] -= 1
+        if room[with_kind] >= 0:
+            kept.append(name)
+        elif HIDDEN not in kept:
+            kept.append(HIDDEN)
+    return tuple(kept)
 
 
 def on_top(stack: Stack, name: str) -> Stack:
