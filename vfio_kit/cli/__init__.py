@@ -14,6 +14,7 @@ from vfio_kit.errors import VfioKitError
 # In the order of the work; each is imported when it is called, and what it needs with it.
 _COMMANDS: dict[str, str] = {
     "scan": "which GPUs can go to a guest, and why others cannot",
+    "explain": "the whole story behind a finding: VK101 and so on",
     "advise": "which driver and CUDA a GPU takes, and whether it needs a guest",
     "plan": "what `up` will do, step by step, and what undoes it",
     "render": "write the files: libvirt domain, QEMU script, cloud-init seed",
@@ -24,7 +25,7 @@ _COMMANDS: dict[str, str] = {
     "down": "stop a VM and put the host back",
 }
 
-_READERS = ("scan", "advise", "plan", "list")
+_READERS = ("scan", "explain", "advise", "plan", "list")
 """Commands whose output is all they do: a reader that stops reading has what it wanted."""
 
 _INTERRUPTED = 130
