@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from vfio_kit.analysis.describe import describe
 from vfio_kit.analysis.isolation import judge_gpu
+from vfio_kit.analysis.platform import platform_findings
 from vfio_kit.errors import Refused, UsageError
 from vfio_kit.knowledge.findings import SHARED_GROUP
 from vfio_kit.knowledge.guests import DIRECT_BOOT_CMDLINE, GUESTS
@@ -16,6 +17,7 @@ from vfio_kit.model import (
     BootMode,
     DeviceIdentity,
     DomainPlan,
+    Finding,
     GpuReport,
     Host,
     HostDevice,
@@ -63,11 +65,12 @@ def make_plan(
         raise UsageError(
             f"--accept-loss {address} names nothing that is handed over", "name it as --gpu does"
         )
-    _refuse(reports, accepted)
+    general = platform_findings(host)
+    _refuse(reports, accepted, general)
     functions = tuple(_distinct(report.functions for report in reports))
     domain = _domain(spec, functions, image_dir)
     state = str(PurePosixPath(state_dir) / spec.name)
-    findings = {finding: None for report in reports for finding in report.findings}
+    findings = dict.fromkeys((*(f for report in reports for f in report.findings), *general))
     return UpPlan(
         domain=domain,
         guest=spec.guest,
@@ -104,13 +107,15 @@ def _report(host: Host, address: PciAddress) -> GpuReport:
     return judge_gpu(host, device)
 
 
-def _refuse(reports: tuple[GpuReport, ...], accepted: frozenset[PciAddress]) -> None:
+def _refuse(
+    reports: tuple[GpuReport, ...], accepted: frozenset[PciAddress], general: tuple[Finding, ...]
+) -> None:
     # One spec may ask for all GPUs of a group; another GPU that comes along is not foreign.
     wanted = {function.address for report in reports for function in report.functions}
     blocking = [
         (report.gpu, finding)
         for report in reports
-        for finding in report.findings
+        for finding in (*report.findings, *general)
         if finding.level is Level.BLOCK
         and not (finding.code == SHARED_GROUP.code and finding.device in wanted)
         and not (finding.acceptable and finding.device in accepted)
@@ -120,7 +125,7 @@ def _refuse(reports: tuple[GpuReport, ...], accepted: frozenset[PciAddress]) -> 
     names = ", ".join(
         dict.fromkeys(f"{gpu.address} ({gpu.name or gpu.ids})" for gpu, _ in blocking)
     )
-    reasons = "; ".join(dict.fromkeys(finding.message for _, finding in blocking))
+    reasons = "; ".join(dict.fromkeys(f"{f.message} ({f.code})" for _, f in blocking))
     hints = "\n".join(dict.fromkeys(finding.hint for _, finding in blocking if finding.hint))
     raise Refused(f"{names} cannot go to a guest: {reasons}", hints)
 

@@ -169,8 +169,8 @@ def test_warnings_are_part_of_the_plan(tree: Callable[[Machine], Path]) -> None:
     root = tree(m4000_isolated())
     arguments = ("plan", "--gpu", "00:02.0", "--accept-loss", "00:02.0", "--root", root)
     assert "VK301 block 0000:00:02.0 is the display" in vfio_kit(*arguments).stdout
-    (finding,) = document(vfio_kit(*arguments, "--json"))["findings"]
-    assert finding["code"] == "VK301"
+    findings = document(vfio_kit(*arguments, "--json"))["findings"]
+    assert "VK301" in [finding["code"] for finding in findings]
 
 
 def test_the_boot_display_goes_only_where_its_loss_is_accepted(

@@ -32,6 +32,8 @@ from vfio_kit.model import (
     Host,
     HostDevice,
     Hugepages,
+    Level,
+    Platform,
     StepKind,
     UpPlan,
 )
@@ -75,7 +77,7 @@ def test_the_whole_of_a_plan() -> None:
         DeviceIdentity(at("01:00.0"), "10de:13f1", None, "GM204GL [Quadro M4000]"),
         DeviceIdentity(at("01:00.1"), "10de:0fbb", "snd_hda_intel", None),
     )
-    assert made.findings == ()
+    assert {finding.level for finding in made.findings} == {Level.INFO}
 
 
 def test_every_step_says_what_it_does_and_what_undoes_it() -> None:
@@ -276,7 +278,7 @@ def test_a_gpu_that_shares_its_group_is_refused_with_reason_and_next_step(tmp_pa
     assert caught.value.exit_code == 3
     assert caught.value.message == (
         "0000:02:01.0 (GM204GL [Quadro M4000]) cannot go to a guest: group 6 also holds "
-        "0000:02:02.0 Ethernet controller [8086:100e] (driver e1000) interface enp2s2"
+        "0000:02:02.0 Ethernet controller [8086:100e] (driver e1000) interface enp2s2 (VK101)"
     )
     assert "slot with a root port of its own" in caught.value.hint
 
@@ -327,6 +329,20 @@ def test_warnings_come_along_with_the_plan_each_once() -> None:
         ("VK301", "0000:01:00.0"),
         ("VK103", "0000:01:00.1"),
     ]
+
+
+def test_a_host_that_can_pass_nothing_through_is_refused_with_the_reason() -> None:
+    machine = host(function("01:00.0", M4000, 6), platform=Platform(kvm=False, virtualization=""))
+    with pytest.raises(Refused) as caught:
+        plan("01:00.0", machine=machine, accept_loss=["01:00.0"])
+    assert "(VK206)" in caught.value.message and caught.value.hint
+
+
+def test_an_overridden_gpu_goes_where_that_is_accepted() -> None:
+    machine = host(function("01:00.0", M4000, 6), cmdline="pcie_acs_override=downstream")
+    with pytest.raises(Refused, match="VK103"):
+        plan("01:00.0", machine=machine)
+    assert plan("01:00.0", machine=machine, accept_loss=["01:00.0"]).gpus == (at("01:00.0"),)
 
 
 @pytest.mark.parametrize("guest", GUESTS)

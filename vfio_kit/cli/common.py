@@ -12,17 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from vfio_kit.errors import HostError, UsageError
-from vfio_kit.knowledge.provisioning import DRIVERS
+from vfio_kit.errors import HostError
 from vfio_kit.model import Finding, Host, Level, PciDevice
-
-if TYPE_CHECKING:
-    from vfio_kit.model import UpPlan
-    from vfio_kit.spec import GuestSpec
 
 Command = Callable[..., Any]
 
@@ -77,148 +72,6 @@ image_dir_option = click.option(
     show_default=True,
     help="Where the overlay and the seed are put.",
 )
-
-# Each option of a spec: its key in the spec file, then the click option.
-_SPEC_OPTIONS: tuple[tuple[str, Any], ...] = (
-    (
-        "gpus",
-        click.option(
-            "--gpu",
-            "gpus",
-            multiple=True,
-            metavar="ADDR",
-            help="GPU to hand over, as in 01:00.0; may be repeated.",
-        ),
-    ),
-    (
-        "accept_loss",
-        click.option(
-            "--accept-loss",
-            multiple=True,
-            metavar="ADDR",
-            help="Hand this GPU over although the host loses its console with it.",
-        ),
-    ),
-    (
-        "guest",
-        click.option(
-            "--guest", metavar="SYSTEM", help="Guest system: ubuntu-22.04 (default) or debian-12."
-        ),
-    ),
-    (
-        "image",
-        click.option(
-            "--image",
-            type=click.Path(path_type=Path),
-            help="The guest's cloud image; never written to.",
-        ),
-    ),
-    (
-        "driver",
-        click.option(
-            "--driver",
-            type=click.Choice(DRIVERS),
-            help="NVIDIA driver that cloud-init installs.  [default: 470]",
-        ),
-    ),
-    ("cpus", click.option("--cpus", type=int, metavar="N", help="Virtual CPUs.  [default: 4]")),
-    (
-        "memory",
-        click.option("--memory", type=int, metavar="MIB", help="Guest memory.  [default: 8192]"),
-    ),
-    (
-        "hugepages",
-        click.option(
-            "--hugepages",
-            type=click.Choice(["2M", "1G", "off"]),
-            help="Page size of the guest's memory.  [default: 2M]",
-        ),
-    ),
-    (
-        "disk",
-        click.option(
-            "--disk",
-            type=int,
-            metavar="GIB",
-            help="Size of the guest's disk.  [default: 20 for a driver, else the image's]",
-        ),
-    ),
-    (
-        "boot.mode",
-        click.option(
-            "--boot",
-            type=click.Choice(["direct", "bios", "uefi"]),
-            help="How the kernel is started.  [default: direct with --kernel, else bios]",
-        ),
-    ),
-    (
-        "boot.kernel",
-        click.option(
-            "--kernel", type=click.Path(path_type=Path), help="Guest kernel for a direct boot."
-        ),
-    ),
-    (
-        "boot.initrd",
-        click.option(
-            "--initrd", type=click.Path(path_type=Path), help="Guest initrd for a direct boot."
-        ),
-    ),
-    (
-        "network.name",
-        click.option("--network", metavar="NAME", help="libvirt network.  [default: default]"),
-    ),
-)
-
-_PARAMETER = {
-    "boot.mode": "boot",
-    "boot.kernel": "kernel",
-    "boot.initrd": "initrd",
-    "network.name": "network",
-}
-
-
-def spec_options(function: Command) -> Command:
-    """The options that make up a spec, and --spec FILE beneath them."""
-    for _, option in reversed(_SPEC_OPTIONS):
-        function = option(function)
-    return click.option(
-        "--spec",
-        "spec_file",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Spec file (TOML); options given beside it win.",
-    )(function)
-
-
-def spec_from(spec_file: Path | None, name: str | None, values: dict[str, Any]) -> "GuestSpec":
-    """The spec of a command's parameters; takes the spec's options out of `values`."""
-    from vfio_kit.spec import load_spec
-
-    options: dict[str, Any] = {"name": name}
-    for key, _ in _SPEC_OPTIONS:
-        value = values.pop(_PARAMETER.get(key, key))
-        options[key] = _for_spec(value)
-    return load_spec(spec_file, options)
-
-
-def _for_spec(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value.absolute())
-    if isinstance(value, tuple):
-        return list(value) or None
-    return value
-
-
-def plan_from(root: Path, spec: "GuestSpec", state_dir: Path, image_dir: Path) -> "UpPlan":
-    """Reads the host and plans."""
-    from vfio_kit.plan import make_plan
-
-    for folder in (state_dir, image_dir):
-        if not str(folder).isprintable():
-            raise UsageError(f"the path {str(folder)!r} holds a control character")
-    host = read_named_host(root)
-    return make_plan(
-        host, spec, state_dir=str(state_dir.absolute()), image_dir=str(image_dir.absolute())
-    )
 
 
 def read_named_host(root: Path) -> Host:

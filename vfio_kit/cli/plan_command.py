@@ -9,14 +9,12 @@ from vfio_kit.cli.common import (
     finding_json,
     image_dir_option,
     json_option,
-    plan_from,
     print_findings,
     print_json,
     root_option,
-    spec_from,
-    spec_options,
     state_dir_option,
 )
+from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
 from vfio_kit.model import UpPlan
 
 

@@ -7,14 +7,12 @@ import click
 
 from vfio_kit.cli.common import (
     image_dir_option,
-    plan_from,
     root_option,
-    spec_from,
-    spec_options,
     state_dir_option,
     step,
 )
 from vfio_kit.cli.plan_command import default_name
+from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
 from vfio_kit.errors import UsageError
 from vfio_kit.render import OUTPUTS, render
 

@@ -13,18 +13,16 @@ from vfio_kit.cli.common import (
     finding_json,
     image_dir_option,
     json_option,
-    plan_from,
     print_findings,
     print_json,
     require_root,
     sigterm_as_interrupt,
-    spec_from,
-    spec_options,
     state_dir_option,
     step,
     uninterrupted,
 )
 from vfio_kit.cli.preflight import prepare, require_files
+from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
 from vfio_kit.errors import (
     GuestError,
     HypervisorError,

@@ -1,0 +1,1 @@
+"""Measurements of the tool beside their floors: `python -m benchmarks`."""
