@@ -4,7 +4,6 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -29,7 +28,7 @@ def python(*arguments: str) -> list[str]:
     return [sys.executable, *arguments]
 
 
-def measure(command: Sequence[str], runs: int, *, warm: int = 1) -> Measured:
+def measure(command: list[str], runs: int, *, warm: int = 1) -> Measured:
     """Runs it `warm` times unseen, then `runs` times; its output is thrown away."""
     seconds, peak = [], 0
     for number in range(warm + runs):

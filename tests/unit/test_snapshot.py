@@ -29,7 +29,8 @@ from vfio_kit.host import replay
 from vfio_kit.host.machine import names_of, read_machine
 from vfio_kit.host.replay import SnapshotTree
 from vfio_kit.host.scrub import config_without_identity, public_path
-from vfio_kit.host.snapshot import MANIFEST, VERSION, take_snapshot
+from vfio_kit.host.snapshot import take_snapshot
+from vfio_kit.host.snapshot_names import MANIFEST, VERSION
 from vfio_kit.host.tree import Tree
 
 NO_IOMMU = Machine(

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from vfio_kit.host.names import name_lookup
 from vfio_kit.host.read import NameLookup, read_tree
-from vfio_kit.host.replay import SnapshotTree
-from vfio_kit.host.snapshot import NAMES
+from vfio_kit.host.snapshot_names import NAMES
 from vfio_kit.host.tree import LONG, Tree
 from vfio_kit.model import Host
 
@@ -15,8 +14,14 @@ def read_machine(root: Path) -> Host:
 
     Raises HostError where there is no sysfs, UsageError where a file is no snapshot.
     """
-    tree = Tree(root) if root.is_dir() else SnapshotTree(root)
+    tree = Tree(root) if root.is_dir() else _snapshot(root)
     return read_tree(tree, names_of(tree))
+
+
+def _snapshot(file: Path) -> Tree:
+    from vfio_kit.host.replay import SnapshotTree  # noqa: PLC0415  (tarfile is dear to import)
+
+    return SnapshotTree(file)
 
 
 def names_of(tree: Tree) -> NameLookup:

@@ -4,7 +4,6 @@ import contextlib
 from functools import cache
 from pathlib import Path
 
-from vfio_kit.host.hwdb import hwdb_name
 from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES
 from vfio_kit.model import PciAddress, PciDevice
 
@@ -27,6 +26,8 @@ class Names:
 
     def by_ids(self, vendor_id: int, device_id: int) -> str | None:
         """The name of a device that this machine need not have."""
+        from vfio_kit.host.hwdb import hwdb_name  # noqa: PLC0415  (ctypes is dear to import)
+
         hwdb = hwdb_name(vendor_id, device_id) if self._live else None
         return hwdb or self._listed(vendor_id, device_id)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vfio_kit.errors import HostError, UsageError
-from vfio_kit.host.snapshot import MANIFEST, PROBLEMS, VERSION
+from vfio_kit.host.snapshot_names import MANIFEST, PROBLEMS, VERSION
 from vfio_kit.host.tree import LIMIT, LONG, Tree
 from vfio_kit.model import ReadProblem
 

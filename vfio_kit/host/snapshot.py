@@ -15,13 +15,9 @@ from pathlib import Path
 
 from vfio_kit.host.read import NameLookup, read_tree
 from vfio_kit.host.scrub import config_without_identity, public_path
+from vfio_kit.host.snapshot_names import MANIFEST, NAMES, PROBLEMS, VERSION
 from vfio_kit.host.tree import LIMIT, Tree
 from vfio_kit.model import PciDevice
-
-MANIFEST = "vfio-kit-snapshot"
-VERSION = "vfio-kit/snapshot/1"
-NAMES = "extracts/names"
-PROBLEMS = "extracts/problems"
 
 
 class RecordingTree(Tree):
