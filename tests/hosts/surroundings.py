@@ -45,6 +45,7 @@ def _write_cpu(root: Path, machine: Machine) -> None:
     else:
         text = f"processor\t: 0\ncpu\t\t: {machine.cpu}"
     put(root / "proc/cpuinfo", text)
+    put(root / "dev/null", b"")
     if machine.kvm:
         put(root / "dev/kvm", b"")
     if machine.interrupt_remapping is None:

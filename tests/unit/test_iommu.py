@@ -19,7 +19,7 @@ REASONS = {
     "DMAR is there, the kernel is told, and nothing came of it": (
         ({"DMAR"}, INTEL, "intel_iommu=on", "x86_64"),
         ("ACPI table DMAR", "intel_iommu=on is given", "set none up"),
-        ("dmesg | grep -i -e DMAR -e IOMMU",),
+        ("dmesg | grep -i -e DMAR -e IOMMU", "only repeats the parameter"),
     ),
     "on among other values": (
         ({"DMAR"}, INTEL, "intel_iommu=sm_on,on", "x86_64"),
@@ -76,10 +76,45 @@ REASONS = {
         ("no ACPI table DMAR or IVRS",),
         ("enable the IOMMU (VT-d or AMD-Vi)",),
     ),
-    "Arm": (
-        ({"IORT"}, "0x41", "", "aarch64"),
-        ("this aarch64 kernel has no IOMMU driver bound",),
-        ("SMMU", "dmesg"),
+    "Arm, with a table": (
+        ({"IORT"}, "0x41", "iommu=off", "aarch64"),
+        ("ACPI table IORT", "found no SMMU in it"),
+        ("enable the SMMU in the firmware set-up", "CONFIG_ARM_SMMU_V3", "dmesg"),
+    ),
+    "Arm, with other tables": (
+        ({"APIC", "FACP"}, "0x41", "iommu.passthrough=1", "aarch64"),
+        ("firmware announces no SMMU (no ACPI table IORT)",),
+        ("enable the SMMU in the firmware set-up",),
+    ),
+    "Arm, with a device tree": (
+        (set(), "0x41", "", "aarch64"),
+        ("this aarch64 kernel has no IOMMU driver bound", "the device tree names no SMMU"),
+        ("iommu-map", "dmesg"),
+    ),
+    "POWER": (
+        (set(), "", "", "ppc64le"),
+        ("PCI host bridges", "this ppc64le kernel"),
+        ("modprobe vfio_iommu_spapr_tce", "LPAR"),
+    ),
+    "POWER, switched off": (
+        (set(), "", "iommu=off", "ppc64"),
+        ("the kernel command line has iommu=off",),
+        ("remove iommu=off",),
+    ),
+    "RISC-V": (
+        (set(), "", "", "riscv64"),
+        ("this riscv64 kernel has no IOMMU driver bound",),
+        ("RIMT", "6.13"),
+    ),
+    "an architecture that nobody thought of": (
+        (set(), "", "", "loongarch64"),
+        ("this loongarch64 kernel has no IOMMU driver bound",),
+        ("an IOMMU that the kernel knows",),
+    ),
+    "virtio-iommu": (
+        ({"VIOT"}, INTEL, "", "x86_64"),
+        ("virtio-iommu (ACPI table VIOT)",),
+        ("modprobe virtio_iommu",),
     ),
     "a word that only begins like one": (
         ({"DMAR"}, INTEL, "intel_iommu_x=off iommu.passthrough=0", "x86_64"),

@@ -2,15 +2,19 @@
 
 The kernel says "DMAR: IOMMU enabled" as soon as the parameter is given, IOMMU or not; only
 /sys/kernel/iommu_groups tells. What explains its emptiness: the ACPI table through which firmware
-announces the IOMMU (DMAR: Intel VT-d, IVRS: AMD-Vi, IORT: Arm), and the kernel's command line.
+announces the IOMMU (DMAR: Intel VT-d, IVRS: AMD-Vi, IORT: Arm, RIMT: RISC-V, VIOT: virtio-iommu),
+and the kernel's command line.
 """
 
+from vfio_kit.analysis.cmdline import values
 from vfio_kit.knowledge.findings import NO_IOMMU, finding
 from vfio_kit.model import Finding, Host
 
 _ADD_PARAMETER = (
     "add {parameter} to GRUB_CMDLINE_LINUX in /etc/default/grub, run update-grub, and reboot"
 )
+_X86 = ("x86_64", "i686", "i586", "i386")
+_POWER = ("ppc64", "ppc64le")
 
 
 def explain_no_iommu(host: Host) -> Finding:
@@ -27,12 +31,33 @@ def _reason(host: Host) -> tuple[str, str]:
             f"remove {switched_off} from the kernel command line (GRUB_CMDLINE_LINUX in "
             "/etc/default/grub, then update-grub) and reboot",
         )
+    if "VIOT" in host.acpi_tables:
+        return (
+            "the hypervisor announces a virtio-iommu (ACPI table VIOT), the kernel does not use it",
+            "modprobe virtio_iommu, or use a kernel with CONFIG_VIRTIO_IOMMU",
+        )
+    if host.machine == "aarch64":
+        return _arm(host)
+    if host.machine in _POWER:
+        return (
+            "on POWER they come with the PCI host bridges and their DMA windows (TCE), and this "
+            f"{host.machine} kernel set none up",
+            "modprobe vfio_iommu_spapr_tce; if that brings none, see dmesg | grep -i -e tce -e "
+            "iommu; in a partition (LPAR), ask the hypervisor for a whole slot",
+        )
+    if host.machine not in _X86:
+        return _other(host)
+    return _x86(host)
+
+
+def _x86(host: Host) -> tuple[str, str]:
     if "DMAR" in host.acpi_tables:
-        if "on" in _values(host.cmdline, "intel_iommu"):
+        if "on" in values(host.cmdline, "intel_iommu"):
             return (
                 "firmware announces Intel VT-d (ACPI table DMAR) and intel_iommu=on is given, "
                 "yet the kernel set none up",
-                "look for the reason: dmesg | grep -i -e DMAR -e IOMMU",
+                "look for the reason: dmesg | grep -i -e DMAR -e IOMMU ('IOMMU enabled' there "
+                "only repeats the parameter)",
             )
         return (
             "firmware announces Intel VT-d (ACPI table DMAR), the kernel does not use it",
@@ -43,15 +68,10 @@ def _reason(host: Host) -> tuple[str, str]:
             "firmware announces AMD-Vi (ACPI table IVRS), the kernel set none up",
             "look for the reason: dmesg | grep -i -e AMD-Vi -e IOMMU",
         )
-    return _no_table(host)
+    return _x86_without_table(host)
 
 
-def _no_table(host: Host) -> tuple[str, str]:
-    if host.machine not in ("x86_64", "i686"):
-        return (
-            f"this {host.machine} kernel has no IOMMU driver bound",
-            "enable the SMMU in firmware or device tree; see dmesg | grep -i iommu",
-        )
+def _x86_without_table(host: Host) -> tuple[str, str]:
     if host.cpu_vendor == "AuthenticAMD":
         setting = "AMD-Vi (it may be called IOMMU or SVM/NBIO options)"
         table, parameter = "IVRS", "iommu=pt"
@@ -66,21 +86,48 @@ def _no_table(host: Host) -> tuple[str, str]:
     )
 
 
+def _arm(host: Host) -> tuple[str, str]:
+    if "IORT" in host.acpi_tables:
+        return (
+            "firmware has an ACPI table IORT, and this aarch64 kernel found no SMMU in it that it "
+            "could use",
+            "enable the SMMU in the firmware set-up (the table is there without one, too), and use "
+            "a kernel with CONFIG_ARM_SMMU and CONFIG_ARM_SMMU_V3; see dmesg | grep -i smmu",
+        )
+    if host.acpi_tables:
+        return (
+            "firmware announces no SMMU (no ACPI table IORT)",
+            "enable the SMMU in the firmware set-up, or update the firmware",
+        )
+    return (
+        "this aarch64 kernel has no IOMMU driver bound: the device tree names no SMMU for PCI",
+        "the PCI host bridge needs an iommu-map and an SMMU in the device tree; many small boards "
+        "have none in hardware; see dmesg | grep -i -e smmu -e iommu",
+    )
+
+
+def _other(host: Host) -> tuple[str, str]:
+    if host.machine == "riscv64":
+        what = "a RISC-V IOMMU (kernel 6.13 or later; ACPI table RIMT, or the device tree)"
+    else:
+        what = "an IOMMU that the kernel knows"
+    return (
+        f"this {host.machine} kernel has no IOMMU driver bound",
+        f"passthrough needs {what}; see dmesg | grep -i iommu",
+    )
+
+
 def _switched_off(host: Host) -> str:
     """The parameter that switches this host's kind of IOMMU off; empty where none does."""
+    if host.machine == "aarch64":
+        return ""  # it has no such parameter; iommu.passthrough leaves the groups as they are
     keys = ["iommu"]
     if "DMAR" in host.acpi_tables or host.cpu_vendor == "GenuineIntel":
         keys.append("intel_iommu")
     if "IVRS" in host.acpi_tables or host.cpu_vendor == "AuthenticAMD":
         keys.append("amd_iommu")
     for key in keys:
-        values = _values(host.cmdline, key)
-        if "off" in values:
-            return f"{key}={','.join(values)}"
+        given = values(host.cmdline, key)
+        if "off" in given:
+            return f"{key}={','.join(given)}"
     return ""
-
-
-def _values(cmdline: str, key: str) -> list[str]:
-    """The comma-separated values of a parameter; where it is given twice, the last one counts."""
-    given = [word.partition("=")[2] for word in cmdline.split() if word.partition("=")[0] == key]
-    return given[-1].split(",") if given else []

@@ -1,19 +1,49 @@
-"""Whether the device is ready to go: reset, power, interrupts, BARs, memory, who holds it."""
+"""Whether the device is ready to go: reset, power, interrupts, BARs, memory, who holds it.
 
-from vfio_kit.knowledge.findings import NO_RESET, finding
+One finding of a kind for a GPU with its functions, and a remark only where an operator would do
+something else for it.
+"""
+
+from vfio_kit.analysis.occupants import driver_findings, holder_findings
+from vfio_kit.analysis.reset import power_findings, reset_findings
+from vfio_kit.analysis.resources import bar_findings, numa_findings
+from vfio_kit.knowledge.findings import MSI_ONLY, NO_MSI, finding
 from vfio_kit.model import Finding, Host, PciDevice
 
 
 def device_findings(host: Host, gpu: PciDevice, functions: tuple[PciDevice, ...]) -> list[Finding]:
-    """The findings about the functions that go."""
-    found: list[Finding] = []
-    if functions[0].reset_methods == ():
-        found.append(
+    """The findings about the functions that go (the GPU among them), what blocks first."""
+    return [
+        *holder_findings(host, gpu, functions),
+        *reset_findings(host, gpu, functions),
+        *power_findings(gpu, functions),
+        *_interrupt_findings(gpu),
+        *bar_findings(host, gpu, functions),
+        *driver_findings(gpu, functions),
+        *numa_findings(host, gpu),
+    ]
+
+
+def _interrupt_findings(gpu: PciDevice) -> list[Finding]:
+    config = gpu.config
+    if config is None or not config.capabilities_read or config.msix:
+        return []
+    if config.msi:
+        return [
             finding(
-                NO_RESET,
+                MSI_ONLY,
                 gpu.address,
-                f"{functions[0].address} offers no reset method; it may survive one boot only",
-                "a host reboot resets it",
+                f"{gpu.address} has MSI and no MSI-X: QEMU takes it, cloud-hypervisor does not",
+                "nothing to do with QEMU and libvirt, which is what vfio-kit renders",
             )
+        ]
+    return [
+        finding(
+            NO_MSI,
+            gpu.address,
+            f"{gpu.address} has neither MSI nor MSI-X: its interrupts are shared lines, which are "
+            "slow, and which VFIO takes only where nobody else has them",
+            "see whether its line is shared: "
+            f"grep -w $(cat /sys/bus/pci/devices/{gpu.address}/irq) /proc/interrupts",
         )
-    return found
+    ]

@@ -25,6 +25,7 @@ _SHARED_NODES = {
 }
 """Driver -> nodes in /dev that stand for all of its GPUs at once."""
 _SOUND = re.compile(r"/dev/snd/[A-Za-z]+C([0-9]+)(D[0-9]+[cp]?)?")
+_PID = re.compile(r"[0-9]{1,10}")
 _COMMAND = re.compile(r"[^ -~]")
 _INITIAL_PID_NAMESPACE = "pid:[4026531836]"
 """PROC_PID_INIT_INO of include/linux/proc_ns.h."""
@@ -115,7 +116,7 @@ class _Scan:
     def run(self) -> tuple[list[Holder], bool]:
         tree = self._tree
         own_pid = os.getpid() if tree.live else None
-        pids = sorted(int(n) for n in tree.names("proc") if n.isdecimal() and len(n) < 11)
+        pids = sorted(int(n) for n in tree.names("proc") if _PID.fullmatch(n))
         found = []
         for pid in pids[: self._most]:
             if pid != own_pid:
@@ -138,7 +139,11 @@ class _Scan:
         if tree.target("proc/self/ns/pid") not in (None, _INITIAL_PID_NAMESPACE):
             tree.note("proc", "this is a container; the host's processes are not seen from here")
             return False
-        return os.geteuid() == 0 and not self._denied
+        if os.geteuid() != 0:
+            return False
+        if self._denied:
+            tree.note("proc", "root may not look at the open files of some processes here")
+        return not self._denied
 
     def _holders(self, pid: int) -> list[Holder]:
         targets = set(self._open_files(pid))
@@ -158,11 +163,14 @@ class _Scan:
         """What the process has open below /dev; a process that has gone has nothing open."""
         tree, folder = self._tree, f"proc/{pid}/fd"
         for count, name in enumerate(tree.names(folder, private=True)):
-            target = tree.target(f"{folder}/{name}", private=True)
-            if target is None:
-                # Root without CAP_SYS_PTRACE is shown the list, and not what is in it.
-                self._denied = self._denied or tree.exists(f"{folder}/{name}")
-            elif target.startswith("/dev/"):
+            path = f"{folder}/{name}"
+            target = tree.target(path, private=True)
+            # Root without CAP_SYS_PTRACE is shown the list, and nothing of what is in it. (Asked
+            # twice, since the number may be another file's by now.)
+            if target is None and tree.exists(path) and not tree.target(path, private=True):
+                self._denied = True
+                return
+            if target is not None and target.startswith("/dev/"):
                 yield target.removesuffix(" (deleted)")
             if count % _TIME_EVERY == _TIME_EVERY - 1 and self._late():
                 return

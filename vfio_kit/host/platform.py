@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from vfio_kit.host.framebuffer import read_framebuffers
 from vfio_kit.host.modules import has_module
 from vfio_kit.host.tree import LONG, Tree
 from vfio_kit.model import NumaNode, Platform
@@ -89,6 +90,7 @@ def read_platform(tree: Tree, cpuinfo: str, machine: str, release: str) -> Platf
         lockdown=_parsed(tree, "sys/kernel/security/lockdown", _chosen),
         memlock_kib=int(memlock) if re.fullmatch(r"-1|[0-9]{1,18}", memlock) else None,
         nodes=_nodes(tree),
+        framebuffers=read_framebuffers(tree),
         root=_YES_NO.get(facts.get("root", "")),
     )
 
