@@ -3,7 +3,11 @@
 tests/hosts/README.md says how to add one.
 """
 
+import os
+import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,44 +17,54 @@ from tests.machines import write_machine
 from vfio_kit.analysis.isolation import host_findings, judge
 from vfio_kit.host.read import read_host
 from vfio_kit.knowledge.findings import FINDING_KINDS
-from vfio_kit.model import Finding, GpuReport, Host
+from vfio_kit.model import GpuReport, Host, Level
 
 REASONS = {"VK105", "VK106", "VK107"}
-KNOWN = {kind.code for kind in FINDING_KINDS}
+LEVELS = {kind.code: kind.level for kind in FINDING_KINDS}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A description, and what vfio-kit makes of the machine."""
+
+    description: Description
+    host: Host
+    reports: Mapping[str, GpuReport]
+
+    def codes(self, address: str) -> set[str]:
+        """All that is found on a GPU, and on the host that it is in."""
+        found = (*host_findings(self.host), *self.reports[address].findings)
+        return {finding.code for finding in found}
+
+
+@cache
+def judged(path: Path) -> Judged:
+    description = load(path)
+    shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=shm) as folder:
+        host = read_host(write_machine(Path(folder), description.machine))
+    return Judged(description, host, {str(report.gpu.address): report for report in judge(host)})
 
 
 @pytest.fixture(params=DESCRIPTIONS, ids=lambda path: str(path.stem))
-def description(request: pytest.FixtureRequest) -> Description:
-    return load(request.param)
+def case(request: pytest.FixtureRequest) -> Judged:
+    return judged(request.param)
 
 
-@pytest.fixture
-def host(description: Description, tmp_path: Path) -> Host:
-    return read_host(write_machine(tmp_path, description.machine))
+def test_every_gpu_is_judged_as_it_should_be(case: Judged) -> None:
+    due = {address: one.verdict for address, one in case.description.expect.items()}
+    assert {address: one.verdict.value for address, one in case.reports.items()} == due
 
 
-@pytest.fixture
-def reports(host: Host) -> Mapping[str, GpuReport]:
-    return {str(report.gpu.address): report for report in judge(host)}
+def test_nothing_about_the_machine_is_unreadable(case: Judged) -> None:
+    assert case.host.problems == ()
+    assert not {"VK104", "VK501"} & {code for at in case.reports for code in case.codes(at)}
 
 
-def findings(host: Host, report: GpuReport) -> tuple[Finding, ...]:
-    return (*host_findings(host), *report.findings)
-
-
-def test_every_gpu_is_judged_as_it_should_be(
-    description: Description, reports: Mapping[str, GpuReport]
-) -> None:
-    due = {address: one.verdict for address, one in description.expect.items()}
-    assert {address: one.verdict.value for address, one in reports.items()} == due
-
-
-def test_nothing_about_the_machine_is_unreadable(host: Host) -> None:
-    assert host.problems == ()
-
-
-def test_a_description_names_codes_that_exist(description: Description) -> None:
-    assert description.because.strip() and description.title
-    for expected in description.expect.values():
-        assert expected.codes | expected.not_codes <= KNOWN
+def test_a_description_is_consistent(case: Judged) -> None:
+    assert case.description.because.strip() and case.description.title
+    for expected in case.description.expect.values():
+        assert expected.codes | expected.not_codes <= LEVELS.keys()
         assert not expected.codes & expected.not_codes
+        blocked = any(LEVELS[code] is Level.BLOCK for code in expected.codes)
+        assert not (expected.can_go and (blocked or expected.verdict != "isolated"))
