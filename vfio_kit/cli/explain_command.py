@@ -8,13 +8,8 @@ import click
 
 from vfio_kit.cli.common import json_option, print_json, wrapped
 from vfio_kit.errors import UsageError
-from vfio_kit.knowledge.findings import (
-    CHAPTERS,
-    FINDING_KINDS,
-    Block,
-    FindingKind,
-    blocks,
-)
+from vfio_kit.knowledge.findings import CHAPTERS, FINDING_KINDS, FindingKind
+from vfio_kit.knowledge.findings.prose import Block, blocks
 from vfio_kit.model import Level
 
 _COLOURS = {Level.BLOCK: "red", Level.WARN: "yellow", Level.INFO: None}
@@ -73,7 +68,8 @@ def _print_list() -> None:
 
 
 def _print_story(kind: FindingKind) -> None:
-    click.secho(f"{kind.code}  {kind.title}", bold=True)
+    for line in wrapped(f"{kind.code}  {kind.title}", "", " " * 7):
+        click.secho(line, bold=True)
     for line in wrapped(f"{kind.level.value}: {kind.weight}", "", ""):
         click.secho(line, fg=_COLOURS[kind.level])
     for block in blocks(kind.story):

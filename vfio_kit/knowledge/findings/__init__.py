@@ -10,9 +10,7 @@ from vfio_kit.knowledge.findings.host import *  # noqa: F403
 from vfio_kit.knowledge.findings.isolation import *  # noqa: F403
 from vfio_kit.knowledge.findings.kind import CHAPTERS as CHAPTERS
 from vfio_kit.knowledge.findings.kind import LEVELS as LEVELS
-from vfio_kit.knowledge.findings.kind import Block as Block
 from vfio_kit.knowledge.findings.kind import FindingKind as FindingKind
-from vfio_kit.knowledge.findings.kind import blocks as blocks
 from vfio_kit.knowledge.findings.loss import *  # noqa: F403
 from vfio_kit.knowledge.findings.reading import *  # noqa: F403
 from vfio_kit.model import Finding, PciAddress

@@ -403,8 +403,9 @@ NUMA_UNKNOWN = FindingKind(
     "which NUMA node is near the device is unknown",
     story="""
     The host has several NUMA nodes, and `numa_node` of the card is -1: firmware does not say which
-    of them its slot belongs to. Nothing fails. But a guest's memory and CPUs may end up on the far
-    node, and then every transfer to the GPU crosses the link between the sockets.
+    of them its slot belongs to. Nothing fails. But where hugepages and CPUs for the guest should be
+    taken from cannot be told, so they may end up on the far node. Then every transfer to the GPU
+    crosses the link between the sockets, which costs bandwidth and adds delay.
     """,
     remedy=(
         """Look in the board's manual for the socket that the slot belongs to; see what the kernel

@@ -1,8 +1,7 @@
-"""What a row of the table of findings holds, and how its long texts are read."""
+"""What a row of the table of findings holds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from vfio_kit.model import Level
 
@@ -21,7 +20,6 @@ LEVELS: Mapping[Level, str] = {
     Level.INFO: "good to know; by itself it keeps nothing from going",
 }
 _LIFTED = ", unless you accept it: --accept-loss ADDR"
-_KEPT = "$ "
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +27,8 @@ class FindingKind:
     """A row of the table; `title` fits behind the code in a list.
 
     Long texts are written as they fit the source: lines are joined to paragraphs, which blank lines
-    part, and a line that begins with `$ ` is kept as it is: a command, a line of a file. `blocks`
-    reads them, where they are shown: a scan imports them and pays no more than their bytes.
+    part, and a line that begins with `$ ` is kept as it is: a command, a line of a file. They are
+    taken apart where they are shown (prose.py): a scan imports them and pays for their bytes alone.
     """
 
     code: str
@@ -49,26 +47,3 @@ class FindingKind:
     def weight(self) -> str:
         """What the level means, in half a sentence."""
         return LEVELS[self.level] + (_LIFTED if self.acceptable else "")
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A paragraph, or a line that is copied as it is."""
-
-    text: str
-    verbatim: bool = False
-
-
-def blocks(text: str) -> Iterator[Block]:
-    """The paragraphs of a story or a step, and the lines between them that are kept."""
-    for kind, lines in groupby(map(str.strip, text.splitlines()), _kind_of_line):
-        if kind == "kept":
-            yield from (Block(line.removeprefix(_KEPT), verbatim=True) for line in lines)
-        elif kind == "prose":
-            yield Block(" ".join(lines))
-
-
-def _kind_of_line(line: str) -> str:
-    if not line:
-        return "blank"
-    return "kept" if line.startswith(_KEPT) else "prose"
