@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.machines import E1000, K80, M4000, M4000_AUDIO, PCI_BRIDGE
-from tests.unit.topology import SWITCH, config, endpoint, port
+from tests.unit.topology import ALL, SWITCH, config, endpoint, port
 from tests.unit.values import at, function, host
 from vfio_kit.analysis.acs import Isolation, isolation, what_it_lacks
 from vfio_kit.analysis.groups import why_together
@@ -126,6 +126,21 @@ def test_the_topmost_culprit_is_named_and_those_below_it_along_with_it() -> None
     assert found.message.endswith(
         "; below, 0000:01:00.0 (conventional PCI bridge), 0000:02:00.0 (switch downstream port "
         "that has ACS, but source validation is switched off) would join them all the same"
+    )
+
+
+def test_functions_of_one_device_below_the_culprit() -> None:
+    (found,) = why(
+        port(ROOT, acs=NO_ACS),
+        port("01:00.0", UP, NO_ACS, ids=SWITCH, above=(ROOT,), multifunction=True),
+        endpoint("01:00.1", E1000, 1, ROOT),
+        port("02:08.0", DOWN, ids=SWITCH, above=(ROOT, "01:00.0")),
+        endpoint("03:00.0", M4000, 1, ROOT, "01:00.0", "02:08.0"),
+    )
+    assert codes([found]) == [("VK106", "0000:00:01.0")]
+    assert found.message.endswith(
+        "; below, 0000:01:00.0 (switch upstream port that has no ACS capability), 0000:01:00.1 "
+        "(Ethernet controller that has no ACS capability) would join them all the same"
     )
 
 
@@ -351,6 +366,7 @@ def test_a_stranger_in_the_group_of_a_companion_alone() -> None:
         (port("01:00.0", UP, None, multifunction=True), Isolation.NO),
         (port("01:00.1", UP, None), Isolation.NO),
         (endpoint("01:00.0", M4000, 1), Isolation.YES),
+        (port("00:01.1", PcieType.UPSTREAM_PORT, ALL), Isolation.YES),
         (endpoint("01:00.1", M4000, 1, physical_function=at("01:00.0")), Isolation.YES),
         (endpoint("01:00.0", M4000, 1, config=config(PcieType(0xA))), Isolation.NO),
         (endpoint("01:00.0", M4000, 1, config=config()), Isolation.NO),

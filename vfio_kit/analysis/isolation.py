@@ -4,7 +4,7 @@ The verdict is about the groups alone; the findings beside it come from the modu
 """
 
 from vfio_kit.analysis.blast import blast_findings
-from vfio_kit.analysis.boards import board_of
+from vfio_kit.analysis.boards import board_findings, board_of
 from vfio_kit.analysis.describe import describe
 from vfio_kit.analysis.groups import why_together
 from vfio_kit.analysis.iommu import explain_no_iommu
@@ -13,7 +13,6 @@ from vfio_kit.analysis.readiness import device_findings
 from vfio_kit.analysis.virtual import virtual_findings
 from vfio_kit.knowledge.findings import (
     ACS_OVERRIDE,
-    DUAL_BOARD,
     NO_GROUP,
     SHARED_GROUP,
     SPLIT_SLOT,
@@ -24,6 +23,8 @@ from vfio_kit.knowledge.findings import (
 from vfio_kit.model import Finding, GpuReport, Host, Level, PciAddress, PciDevice, Verdict
 
 _OVERRIDE = "pcie_acs_override="
+_VIABLE = (None, "vfio-pci", "pci-stub")
+"""Drivers with which a member does not keep VFIO from its group (drivers/vfio, group viability)."""
 
 
 def judge(host: Host) -> tuple[GpuReport, ...]:
@@ -57,7 +58,7 @@ def judge_gpu(host: Host, gpu: PciDevice) -> GpuReport:
             *map(_unknown_member, unknown),
             *(why_together(host, functions, foreign) if foreign else ()),
             *_override_findings(host, gpu, verdict),
-            *_board_findings(host, gpu, board),
+            *board_findings(host, gpu, board),
             *virtual_findings(host, functions),
             *blast_findings(host, functions, foreign),
             *device_findings(host, gpu, functions),
@@ -127,11 +128,29 @@ def _group_findings(
             SHARED_GROUP,
             device.address,
             f"group {device.iommu_group} also holds {describe(device)}",
-            "put the GPU into a slot with a root port of its own, or move that device",
+            _how_to_part(host, gpu, device),
         )
         for device in foreign
     ]
     return found
+
+
+def _how_to_part(host: Host, gpu: PciDevice, foreign: PciDevice) -> str:
+    """The next step about a foreign endpoint: it goes along, or one of the two moves."""
+    other = next((device for device in host.slot_of(foreign) if device.is_gpu), None)
+    if other is not None:
+        which = "it is a GPU" if other == foreign else f"it belongs to the GPU {other.address}"
+        return (
+            f"{which}: both may go to one guest together, --gpu {gpu.address} --gpu "
+            f"{other.address}; to part them put one into a slot below another root port"
+        )
+    if foreign.driver in _VIABLE:
+        return (
+            "nothing on the host drives it, so the kernel would let the group go; it could still "
+            "be reached by the guest's DMA, and reach the guest: put the GPU into a slot with a "
+            "root port of its own, or take that device out"
+        )
+    return "put the GPU into a slot with a root port of its own, or move that device"
 
 
 def _unknown_member(address: PciAddress) -> Finding:
@@ -151,34 +170,9 @@ def _override_findings(host: Host, gpu: PciDevice, verdict: Verdict) -> list[Fin
         finding(
             ACS_OVERRIDE,
             gpu.address,
-            f"{override} is on the kernel command line: the groups claim an isolation that the "
-            "hardware does not give; devices can still reach each other past the IOMMU",
+            f"{override} is on the kernel command line: it splits groups without the hardware "
+            "keeping them apart, so devices may still reach each other past the IOMMU",
             "remove it, reboot, and look at the groups as they are; or, where the guest is trusted "
             f"as the host is, --accept-loss {gpu.address}",
-        )
-    ]
-
-
-def _board_findings(host: Host, gpu: PciDevice, board: tuple[PciAddress, ...]) -> list[Finding]:
-    if not board:
-        return []
-    parts = [device for device in map(host.device, board) if device is not None]
-    groups = [part.iommu_group for part in parts]
-    named = ", ".join(
-        f"{part.address} (group {'none' if part.iommu_group is None else part.iommu_group})"
-        for part in parts
-    )
-    apart = None not in groups and len(set(groups)) == len(groups)
-    return [
-        finding(
-            DUAL_BOARD,
-            gpu.address,
-            f"{len(board)} GPUs are on one board: {named}; "
-            + (
-                "each is in a group of its own, so they may go to different guests"
-                if apart
-                else "they share a group, so they go to one guest together"
-            ),
-            "" if apart else "give every one of them with --gpu",
         )
     ]
