@@ -3,6 +3,7 @@
 tests/hosts/README.md says how to add one.
 """
 
+import gzip
 import os
 import tempfile
 from collections.abc import Mapping
@@ -15,11 +16,15 @@ import pytest
 from tests.hosts.load import DESCRIPTIONS, Description, load
 from tests.machines import write_machine
 from vfio_kit.analysis.isolation import host_findings, judge
-from vfio_kit.host.read import read_host
+from vfio_kit.host.machine import names_of, read_machine
+from vfio_kit.host.snapshot import take_snapshot
+from vfio_kit.host.tree import Tree
 from vfio_kit.knowledge.findings import FINDING_KINDS
 from vfio_kit.model import GpuReport, Host, Level
 
 REASONS = {"VK105", "VK106", "VK107"}
+PRIVATE = (b"vg0", b"_crypt", b"00112233445566778899aabbccddeeff", b"010200C0")
+"""What the descriptions hold of names and addresses that are nobody else's business."""
 LEVELS = {kind.code: kind.level for kind in FINDING_KINDS}
 
 
@@ -29,6 +34,9 @@ class Judged:
 
     description: Description
     host: Host
+    snapshot: bytes
+    elsewhere: Host
+    """The host as its snapshot gives it."""
     reports: Mapping[str, GpuReport]
 
     def codes(self, address: str) -> set[str]:
@@ -42,8 +50,14 @@ def judged(path: Path) -> Judged:
     description = load(path)
     shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=shm) as folder:
-        host = read_host(write_machine(Path(folder), description.machine))
-    return Judged(description, host, {str(report.gpu.address): report for report in judge(host)})
+        root = write_machine(Path(folder) / "root", description.machine)
+        host = read_machine(root)
+        snapshot = Path(folder) / "snapshot.tar.gz"
+        snapshot.write_bytes(take_snapshot(root, names_of(Tree(root))))
+        elsewhere = read_machine(snapshot)
+        data = snapshot.read_bytes()
+    reports = {str(report.gpu.address): report for report in judge(host)}
+    return Judged(description, host, data, elsewhere, reports)
 
 
 @pytest.fixture(params=DESCRIPTIONS, ids=lambda path: str(path.stem))
@@ -59,6 +73,12 @@ def test_every_gpu_is_judged_as_it_should_be(case: Judged) -> None:
 def test_nothing_about_the_machine_is_unreadable(case: Judged) -> None:
     assert case.host.problems == ()
     assert not {"VK104", "VK501"} & {code for at in case.reports for code in case.codes(at)}
+
+
+def test_a_snapshot_tells_the_same_and_nothing_private(case: Judged) -> None:
+    assert case.elsewhere == case.host
+    unpacked = gzip.decompress(case.snapshot)
+    assert not [word for word in PRIVATE if word in unpacked]
 
 
 def test_a_description_is_consistent(case: Judged) -> None:
