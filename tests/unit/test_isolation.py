@@ -1,5 +1,6 @@
 """Whether a GPU can be handed over alone, and what stands in the way if it cannot."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,17 @@ def only(machine: Host) -> GpuReport:
 
 
 def found(report: GpuReport) -> list[tuple[str, str | None]]:
-    return [(f.code, str(f.device) if f.device else None) for f in report.findings]
+    """The findings on isolation and the IOMMU; what else is said of a GPU is tested elsewhere."""
+    return [
+        (f.code, str(f.device) if f.device else None)
+        for f in report.findings
+        if f.code.startswith(("VK1", "VK2"))
+    ]
+
+
+def hint(report: GpuReport, code: str) -> str:
+    (text,) = (f.hint for f in report.findings if f.code == code)
+    return text
 
 
 def addresses(devices: tuple[PciDevice, ...]) -> list[str]:
@@ -56,7 +67,8 @@ def test_a_gpu_alone_with_its_audio_is_isolated(tmp_path: Path) -> None:
     report = read(tmp_path, m4000_isolated())["0000:01:00.0"]
     assert report.verdict is Verdict.ISOLATED and report.can_go
     assert addresses(report.functions) == ["0000:01:00.0", "0000:01:00.1"]
-    assert (report.foreign_endpoints, report.bridges, report.findings) == ((), (), ())
+    assert (report.foreign_endpoints, report.bridges) == ((), ())
+    assert found(report) == []
 
 
 def test_a_nic_in_the_group_makes_it_shared(tmp_path: Path) -> None:
@@ -65,7 +77,9 @@ def test_a_nic_in_the_group_makes_it_shared(tmp_path: Path) -> None:
     assert addresses(report.functions) == ["0000:02:01.0", "0000:02:01.1"]
     assert addresses(report.foreign_endpoints) == ["0000:02:02.0"]
     assert addresses(report.bridges) == ["0000:01:00.0"]
-    (finding,) = report.findings
+    # The tree holds no config space: why they are together cannot be told.
+    assert found(report) == [("VK101", "0000:02:02.0"), ("VK108", "0000:02:01.0")]
+    finding = report.findings[0]
     assert (finding.code, finding.level) == ("VK101", Level.BLOCK)
     assert finding.device == at("02:02.0")
     assert finding.message == (
@@ -78,7 +92,11 @@ def test_the_halves_of_a_k80_do_not_hold_each_other_back(tmp_path: Path) -> None
     reports = read(tmp_path, k80_pair())
     assert set(reports) == {"0000:03:00.0", "0000:04:00.0"}
     assert all(r.verdict is Verdict.ISOLATED and r.can_go for r in reports.values())
-    assert all(len(r.functions) == 1 and not r.findings for r in reports.values())
+    assert all(len(r.functions) == 1 for r in reports.values())
+    assert {gpu: found(r) for gpu, r in reports.items()} == {
+        gpu: [("VK109", gpu)] for gpu in reports
+    }
+    assert {r.board for r in reports.values()} == {(at("03:00.0"), at("04:00.0"))}
 
 
 def test_two_gpus_in_one_group_are_foreign_to_each_other() -> None:
@@ -89,6 +107,35 @@ def test_two_gpus_in_one_group_are_foreign_to_each_other() -> None:
         Verdict.SHARED,
         ["0000:01:00.0", "0000:01:00.1"],
     )
+
+
+def test_two_gpus_in_one_group_may_go_to_one_guest_together() -> None:
+    audio = function("02:00.1", M4000_AUDIO, 6)
+    one, _ = judge(host(GPU, function("02:00.0", K80, 6), audio))
+    gpu, companion = (f.hint for f in one.findings if f.code == "VK101")
+    assert gpu.startswith(
+        "it is a GPU: both may go to one guest together, --gpu 0000:01:00.0 --gpu "
+    )
+    assert companion.startswith("it belongs to the GPU 0000:02:00.0: both may go")
+
+
+@pytest.mark.parametrize("driver", [None, "vfio-pci", "pci-stub"])
+def test_an_endpoint_that_nothing_drives_still_shares_the_group(driver: str | None) -> None:
+    report = only(host(GPU, function("02:00.0", E1000, 6, driver=driver)))
+    assert report.verdict is Verdict.SHARED and not report.can_go
+    assert hint(report, "VK101").startswith("nothing on the host drives it, so the kernel would")
+
+
+def test_an_endpoint_in_use_is_to_move() -> None:
+    report = only(host(GPU, function("02:00.0", E1000, 6, driver="e1000")))
+    assert hint(report, "VK101").startswith("put the GPU into a slot with a root port of its own")
+
+
+def test_a_member_that_could_not_be_read_blocks() -> None:
+    machine = Host(devices=(GPU,), iommu_groups={6: (at("01:00.0"), at("02:00.0"))})
+    report = only(machine)
+    assert report.verdict is Verdict.SHARED and not report.can_go
+    assert found(report) == [("VK104", "0000:02:00.0")]
 
 
 def test_two_gpus_in_one_slot_go_together() -> None:
@@ -154,33 +201,42 @@ def test_acs_override_makes_every_isolation_doubtful() -> None:
     report = only(host(GPU, AUDIO, cmdline="quiet pcie_acs_override=downstream,multifunction"))
     assert report.verdict is Verdict.OVERRIDDEN and not report.can_go
     assert found(report) == [("VK103", "0000:01:00.0")]
+    (finding,) = (f for f in report.findings if f.code == "VK103")
+    assert (finding.level, finding.acceptable) == (Level.BLOCK, True)
+    assert finding.message.startswith("pcie_acs_override=downstream,multifunction is on the kernel")
+    assert finding.hint.endswith("--accept-loss 0000:01:00.0")
+
+
+def test_acs_override_is_said_of_a_group_that_is_shared_all_the_same() -> None:
+    report = only(host(GPU, AUDIO, function("02:00.0", E1000, 6), cmdline="pcie_acs_override="))
+    assert report.verdict is Verdict.SHARED
+    assert [code for code, _ in found(report)] == ["VK101", "VK108", "VK103"]
+
+
+def test_acs_override_says_nothing_of_a_gpu_without_a_group() -> None:
+    report = only(host(function("01:00.0", M4000), cmdline="pcie_acs_override=downstream"))
+    assert report.verdict is Verdict.NO_IOMMU
+    assert found(report) == [("VK201", None)]
 
 
 def test_a_parameter_that_only_sounds_like_acs_override_is_none() -> None:
-    assert only(host(GPU, AUDIO, cmdline="xpcie_acs_override=downstream")).findings == ()
+    report = only(host(GPU, AUDIO, cmdline="xpcie_acs_override=downstream"))
+    assert report.verdict is Verdict.ISOLATED and report.can_go
+    assert found(report) == []
 
 
 def test_the_boot_display_is_isolated_and_does_not_go_by_itself() -> None:
     report = only(host(function("01:00.0", M4000, 6, boot_vga=True)))
     assert report.verdict is Verdict.ISOLATED
     assert not report.can_go
-    assert found(report) == [("VK301", "0000:01:00.0")]
+    assert ("VK301", at("01:00.0")) in [(f.code, f.device) for f in report.findings]
 
 
 def test_a_boot_display_that_goes_along_counts_as_well() -> None:
     display = function("01:00.1", K80, 6, boot_vga=True)
     report = judge(host(function("01:00.0", M4000, 6), display))[0]
     assert not report.can_go
-    assert found(report) == [("VK301", "0000:01:00.1")]
-
-
-@pytest.mark.parametrize(
-    ("methods", "codes"), [((), ["VK302"]), (None, []), (("bus",), []), (("flr", "bus"), [])]
-)
-def test_a_card_that_cannot_be_reset(methods: tuple[str, ...] | None, codes: list[str]) -> None:
-    report = only(host(function("01:00.0", M4000, 6, reset_methods=methods)))
-    assert report.can_go
-    assert [code for code, _ in found(report)] == codes
+    assert ("VK301", at("01:00.1")) in [(f.code, f.device) for f in report.findings]
 
 
 def test_only_gpus_are_judged() -> None:
@@ -311,6 +367,16 @@ def test_a_gpu_can_go_only_if_every_function_that_goes_has_a_group_of_its_own(
         assert report.can_go == (covered and all(device.is_bridge for device in members))
         # Whatever keeps it from going is said.
         assert report.can_go == (not [f for f in report.findings if f.level is Level.BLOCK])
+
+
+@given(topologies)
+def test_acs_override_turns_isolated_into_overridden_and_nothing_else(topology: Topology) -> None:
+    plain = _machine(topology)
+    for before in judge(plain):
+        after = judge_gpu(replace(plain, cmdline="pcie_acs_override=downstream"), before.gpu)
+        isolated = before.verdict is Verdict.ISOLATED
+        assert after.verdict is (Verdict.OVERRIDDEN if isolated else before.verdict)
+        assert not after.can_go
 
 
 @given(topologies)
