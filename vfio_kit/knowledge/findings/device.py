@@ -49,17 +49,19 @@ NO_RESET = FindingKind(
     Level.WARN,
     "the kernel knows no way to reset the GPU",
     story="""
-    sysfs shows no `reset_method` of the function: since Linux 5.15 the kernel lists there how it
-    can reset this function by itself (flr, pm, bus, device_specific and others), and leaves the
-    file out where it knows none. Older NVIDIA cards have no function level reset, and the reset of
-    a bus counts only for a function that is alone on it, which a GPU with a sound function is not.
+    sysfs shows no `reset_method` of the first function of the slot. Since Linux 5.15 the kernel
+    lists there how it can reset a function (device_specific, flr, af_flr, pm, bus and others), and
+    leaves the file out where it knows no way. A card in a slot has `bus` at least: the reset of all
+    that is below the bridge above it. None at all is the lot of GPUs that are part of the CPU, of
+    some virtual functions, and of devices that are known not to survive a bus reset.
 
-    VFIO has one way more. If all functions below the bridge belong to the same guest, it resets
-    their whole bus, when the guest starts and when it ends. vfio-kit hands all functions of the
-    slot over together, so with a card alone below its port that mostly works, and this finding has
-    no consequence. Where it does not work, the card keeps what the last driver left in it: the
-    guest starts once, and after its end neither the next guest nor the host gets the card to work,
-    until the host starts anew. Many AMD cards from Polaris to Navi come back from no reset at all.
+    When a guest ends, VFIO resets the device, so that the next owner finds it as after power-on.
+    Without a reset it keeps what the last driver left in it. It works for the first guest, and
+    after that neither the next guest nor the host may get it to work, until the host starts anew.
+    It also keeps what the last guest had in its memory.
+
+    A method that is listed is no promise, either: many AMD cards from Polaris to Navi come back
+    from none of them.
     """,
     remedy=(
         """Try it before you rely on it: start the guest, end it, start it again, and see that the
@@ -79,8 +81,8 @@ BUS_RESET_SCOPE = FindingKind(
     Level.WARN,
     "a reset would hit devices that stay",
     story="""
-    The GPU can be reset only along with its bus: the bridge above it resets all that is below.
-    Below that bridge are also devices that stay with the host. A reset would tear them down in the
+    The first method in the GPU's `reset_method` is that of its bus: the bridge above resets all
+    that is below. Below that bridge are also devices that stay with the host. A reset would tear them down in the
     midst of work, a disk or a network card that forgets everything, without their drivers knowing.
 
     The kernel does not let it come to that. VFIO resets a bus only if every device below is in the
