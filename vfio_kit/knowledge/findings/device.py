@@ -82,8 +82,9 @@ BUS_RESET_SCOPE = FindingKind(
     "a reset would hit devices that stay",
     story="""
     The first method in the GPU's `reset_method` is that of its bus: the bridge above resets all
-    that is below. Below that bridge are also devices that stay with the host. A reset would tear them down in the
-    midst of work, a disk or a network card that forgets everything, without their drivers knowing.
+    that is below. Below that bridge are also devices that stay with the host. A reset would tear
+    them down in the midst of work, a disk or a network card that forgets everything, without their
+    drivers knowing.
 
     The kernel does not let it come to that. VFIO resets a bus only if every device below is in the
     hands of the same guest, so the GPU is simply not reset. It then keeps what its last driver left
