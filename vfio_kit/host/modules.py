@@ -17,7 +17,7 @@ _MODPROBE_D = ("lib/modprobe.d", "usr/lib/modprobe.d", "run/modprobe.d", "etc/mo
 _BLACKLISTING = ("modprobe.blacklist=", "module_blacklist=")
 _NEVER = re.compile(r"(?:/usr)?/bin/(?:false|true)\b")
 _NAME = re.compile(r"[\w-]+", re.ASCII)
-_PCI_VENDOR = re.compile(r"pci:v([0-9A-F]{8})d")
+_PCI_IDS = re.compile(r"pci:v([0-9A-F]{8})d([0-9A-F]{8})")
 
 
 def modules_folder(tree: Tree, release: str) -> str | None:
@@ -77,21 +77,22 @@ def _matches(tree: Tree, addresses: list[PciAddress], release: str, cmdline: str
     aliases = _aliases(tree.text(f"{folder}/modules.alias", LONG) or "", wanted)
     blocked = _blacklist(tree, cmdline)
     for address, modalias in wanted.items():
-        # Most patterns differ in their beginning; comparing that is cheap.
-        names = {
-            module
-            for pattern, module in aliases
-            if modalias.startswith(pattern.partition("*")[0]) and fnmatchcase(modalias, pattern)
-        }
+        names = {module for pattern, module in aliases if fnmatchcase(modalias, pattern)}
         if names - blocked:
             yield " ".join((str(address), *sorted(names - blocked)))
 
 
 def _aliases(text: str, wanted: Mapping[PciAddress, str]) -> list[tuple[str, str]]:
-    """Patterns and modules, of these vendors and of all vendors (those that match a class)."""
-    vendors = {match[1] for match in map(_PCI_VENDOR.match, wanted.values()) if match}
-    either = "|".join((*sorted(vendors), r"\*"))
-    return re.findall(rf"(?m)^alias (pci:v(?:{either})\S*) ([\w-]+)$", text)
+    """Patterns and modules, of these devices, and of all of a vendor or of a class.
+
+    The file has some 20,000 lines: one regular expression that begins with plain text finds these
+    few in milliseconds.
+    """
+    starts = {r"\*"}
+    for match in filter(None, map(_PCI_IDS.match, wanted.values())):
+        starts |= {f"{match[1]}d{match[2]}", rf"{match[1]}d\*"}
+    either = "|".join(sorted(starts))
+    return re.findall(rf"\nalias (pci:v(?:{either})\S*) ([\w-]+)(?=\n|$)", "\n" + text)
 
 
 def _blacklist(tree: Tree, cmdline: str) -> set[str]:
