@@ -47,16 +47,16 @@ def _interrupts(host: Host) -> Finding | None:
         return finding(
             NO_INTERRUPT_REMAPPING,
             None,
-            f"{switch} on the kernel command line turns interrupt remapping off, and without it "
-            "VFIO hands no device out: a guest could send the host any interrupt",
+            f"{switch} on the kernel command line turns interrupt remapping off: a guest could "
+            "send the host any interrupt, so VFIO hands no device out",
             f"remove {switch} from GRUB_CMDLINE_LINUX in /etc/default/grub, run update-grub, and "
             "reboot",
         )
     return finding(
         NO_INTERRUPT_REMAPPING,
         None,
-        "the IOMMU does not remap interrupts, and without that VFIO hands no device out: a guest "
-        "could send the host any interrupt",
+        "the IOMMU does not remap interrupts: a guest could send the host any interrupt, so VFIO "
+        "hands no device out",
         "enable interrupt remapping (or x2APIC) beside the IOMMU in the firmware set-up. Where it "
         "has none: vfio_iommu_type1.allow_unsafe_interrupts=1 makes VFIO go on, and lets the guest "
         "crash or take over the host; vfio-kit never sets it",

@@ -142,7 +142,10 @@ class _Scan:
         if os.geteuid() != 0:
             return False
         if self._denied:
-            tree.note("proc", "root may not look at the open files of some processes here")
+            tree.note(
+                "proc",
+                "root may not look at some processes' open files here: CAP_SYS_PTRACE is missing",
+            )
         return not self._denied
 
     def _holders(self, pid: int) -> list[Holder]:
