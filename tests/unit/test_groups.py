@@ -171,7 +171,10 @@ def test_a_chipset_device_beside_the_port_above_the_gpu() -> None:
         endpoint("01:00.0", M4000, 1, "00:1c.0"),
     )
     assert codes([found]) == [("VK107", "0000:00:1c.0")]
-    assert "(PCI bridge [8086:1901] PCH)" in found.message
+    assert found.message.startswith(
+        "0000:00:1c.0 (PCI bridge [8086:1901] PCH) and 0000:00:1c.3 (Ethernet controller "
+        "[8086:100e]) are functions of one device"
+    )
     assert found.message.endswith(": each has no ACS capability")
 
 
@@ -187,6 +190,25 @@ def test_a_switch_that_is_one_function_of_several() -> None:
     )
     assert codes([found]) == [("VK107", "0000:01:00.0")]
     assert "is one function of several in a device" in found.message
+
+
+def test_a_chipset_is_one_culprit() -> None:
+    """As AMD's: USB, SATA and a switch are functions of one device without ACS."""
+    several = config(PcieType.LEGACY_ENDPOINT, multifunction=True)
+    (found,) = why(
+        port(ROOT, group=5),
+        endpoint("02:00.0", ("1022", "43d5", "0c0330"), 1, ROOT, config=several),
+        endpoint("02:00.1", ("1022", "43c8", "010601"), 1, ROOT),
+        port("02:00.2", UP, NO_ACS, above=(ROOT,)),
+        port("03:00.0", DOWN, NO_ACS, above=(ROOT, "02:00.2")),
+        port("03:04.0", DOWN, NO_ACS, above=(ROOT, "02:00.2")),
+        endpoint("04:00.0", E1000, 1, ROOT, "02:00.2", "03:00.0"),
+        endpoint("05:00.0", M4000, 1, ROOT, "02:00.2", "03:04.0"),
+    )
+    assert codes([found]) == [("VK107", "0000:02:00.0")]
+    assert "0000:02:00.0 (USB controller [1022:43d5]), 0000:02:00.1 (SATA c" in found.message
+    assert "its group with 0000:02:00.0, 0000:02:00.1 and 0000:04:00.0: each" in found.message
+    assert "; below, 0000:03:00.0 (switch downstream port that has no ACS" in found.message
 
 
 def test_ports_of_a_switch_that_kernels_join() -> None:
@@ -257,7 +279,7 @@ def test_a_root_port_that_is_free_is_offered() -> None:
         endpoint("03:00.0", E1000, 9, "00:03.0"),
         port("00:04.0", group=10),
     )
-    assert "another root port (0000:00:04.0 isolates and has nothing below it)" in found.hint
+    assert "root port (0000:00:04.0 isolates and has nothing below it, if it" in found.hint
 
 
 @pytest.mark.parametrize(

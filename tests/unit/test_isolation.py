@@ -379,6 +379,19 @@ def test_acs_override_turns_isolated_into_overridden_and_nothing_else(topology: 
         assert not after.can_go
 
 
+def test_a_virtual_function_goes_alone_and_stays_when_its_card_goes() -> None:
+    physical = function("01:00.0", M4000, 6, virtual_functions=2)
+    virtual = [
+        function(f"01:00.{number}", M4000, 6 + number, physical_function=at("01:00.0"))
+        for number in (1, 2)
+    ]
+    card, first, second = judge(host(physical, *virtual))
+    assert addresses(card.functions) == ["0000:01:00.0"]
+    assert found(card) == [("VK111", "0000:01:00.0")] and not card.can_go
+    assert addresses(first.functions) == ["0000:01:00.1"] and first.can_go
+    assert found(second) == [("VK110", "0000:01:00.2")] and second.can_go
+
+
 @given(topologies)
 def test_all_functions_of_a_slot_go_and_are_told_apart_from_the_rest(topology: Topology) -> None:
     machine = _machine(topology)

@@ -82,8 +82,8 @@ def _where_they_may_go(host: Host, gpu: PciDevice, parts: list[PciDevice]) -> tu
         open_ports = _ports_without_acs(host, parts)
         if open_ports:
             return (
-                "each has a group of its own, so the kernel lets them go to different guests; but "
-                f"their switch {open_ports}, and past the IOMMU they may reach each other",
+                "each has a group of its own, so the kernel lets them go to different guests, "
+                f"though they may reach each other past the IOMMU: their switch {open_ports}",
                 f"give them to guests that trust each other; {whole}",
             )
         return (

@@ -73,16 +73,13 @@ def functions_finding(
     host: Host, gpu: PciDevice, culprit: Devices, others: Devices, foreign: Devices
 ) -> Finding:
     """VK107: functions of one device that nothing keeps apart."""
-    first = culprit[0]
-    what = "functions of one device" if len(culprit) > 1 else "one function of several in a device"
-    verb = "are" if len(culprit) > 1 else "is"
-    name = f"[{first.ids}] {first.name}" if first.name else f"[{first.ids}]"
+    several = len(culprit) > 1
+    who = "are functions of one device" if several else "is one function of several in a device"
     return finding(
         FUNCTIONS_WITHOUT_ACS,
-        first.address,
-        f"{listed(culprit)} ({class_name(first.pci_class)} {name}) {verb} {what} that can reach "
-        f"each other past the IOMMU, so {gpu.address} shares its group with {listed(foreign)}: "
-        f"{_each_lacks(culprit)}{_as_well(others)}",
+        culprit[0].address,
+        f"{_named(culprit)} {who} that can reach each other past the IOMMU, so {gpu.address} "
+        f"shares its group with {listed(foreign)}: {_each_lacks(culprit)}{_as_well(others)}",
         _another_slot(host, culprit),
     )
 
@@ -136,7 +133,24 @@ def listed(devices: Devices) -> str:
     names = [str(device.address) for device in devices]
     if len(names) > _MOST_NAMED:
         return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more"
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return _and(names)
+
+
+def _named(devices: Devices) -> str:
+    """Addresses with class, ids and name; what all have in common once."""
+    labels = [_label(device) for device in devices]
+    if len(set(labels)) == 1:
+        return f"{listed(devices)} ({labels[0]})"
+    return _and([f"{d.address} ({label})" for d, label in zip(devices, labels, strict=True)])
+
+
+def _label(device: PciDevice) -> str:
+    name = f" {device.name}" if device.name else ""
+    return f"{class_name(device.pci_class)} [{device.ids}]{name}"
+
+
+def _and(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _each_lacks(devices: Devices) -> str:
@@ -182,5 +196,5 @@ def _free_port(host: Host) -> str:
         if config is None or config.pcie_type != PcieType.ROOT_PORT or device.address in taken:
             continue
         if isolation(device) is Isolation.YES:
-            return f" ({device.address} isolates and has nothing below it)"
+            return f" ({device.address} isolates and has nothing below it, if it leads to one)"
     return ""

@@ -49,8 +49,8 @@ class Joint:
     def key(self) -> tuple[object, ...]:
         """The same for all joints of one culprit, whichever of its functions they are through."""
         first = self.parts[0].address
-        if self.kind is Kind.SLOT:
-            return (self.kind, *first.slot)
+        if self.kind in (Kind.SLOT, Kind.UPSTREAM_FUNCTION):
+            return (Kind.SLOT, *first.slot)
         if self.kind is Kind.SWITCH:
             return (self.kind, first.domain, first.bus)
         return (self.kind, first)

@@ -35,10 +35,10 @@ def judge(host: Host) -> tuple[GpuReport, ...]:
 def judge_gpu(host: Host, gpu: PciDevice) -> GpuReport:
     """The verdict on one GPU.
 
-    All functions of its slot must go along, also one that sits in a group of its own; so the
+    All functions of its card must go along, also one that sits in a group of its own; so the
     members of every one of those groups are looked at.
     """
-    functions = host.slot_of(gpu)
+    functions = _functions(host, gpu)
     own = {function.address for function in functions}
     groups = {f.iommu_group for f in functions if f.iommu_group is not None}
     members = sorted({a for number in groups for a in host.iommu_groups.get(number, ())} - own)
@@ -66,6 +66,13 @@ def judge_gpu(host: Host, gpu: PciDevice) -> GpuReport:
         board=board,
         host_blocked=any(f.level is Level.BLOCK for f in platform_findings(host)),
     )
+
+
+def _functions(host: Host, gpu: PciDevice) -> tuple[PciDevice, ...]:
+    """What goes along: the slot without SR-IOV virtual functions, each of which goes alone."""
+    if gpu.physical_function is not None:
+        return (gpu,)
+    return tuple(device for device in host.slot_of(gpu) if device.physical_function is None)
 
 
 def _verdict(host: Host, functions: tuple[PciDevice, ...], *, in_the_way: bool) -> Verdict:
@@ -121,6 +128,7 @@ def _group_findings(
                     function.address,
                     f"{function.address} sits in group {function.iommu_group}, "
                     f"{gpu.address} in group {gpu.iommu_group}; they go together all the same",
+                    "nothing to do: every function of the card is handed over with it",
                 )
             )
     found += [
