@@ -10,6 +10,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -107,16 +108,18 @@ def terminal_width() -> int:
 
 
 def print_findings(findings: tuple[Finding, ...], indent: str = "  ", *, err: bool = False) -> None:
-    """Each with its code and level, wrapped, and its next step below."""
+    """Each with its code and level, wrapped, and its next step below; the same step once."""
     colours = {Level.BLOCK: "red", Level.WARN: "yellow", Level.INFO: None}
     deeper = indent + " " * 12
-    for found in findings:
+    for found, following in zip_longest(findings, findings[1:]):
         mark = click.style(f"{found.code} {found.level.value:<5}", fg=colours[found.level])
         # Wrapped with as much room in front as the mark takes, which may hold colours.
         lines = wrapped(found.message, deeper, deeper)
         click.echo(f"{indent}{mark} {lines[0].lstrip()}", err=err)
         for line in lines[1:]:
             click.echo(line, err=err)
+        if following is not None and following.hint == found.hint:
+            continue
         for hint in found.hint.splitlines():
             for line in wrapped(hint, f"{deeper}→ ", f"{deeper}  "):
                 click.echo(line, err=err)

@@ -75,8 +75,6 @@ def _print_gpu(report: GpuReport) -> None:
     for function in report.functions:
         if function.address != gpu.address:
             _print_part("goes along", _described(function))
-    for device in report.foreign_endpoints:
-        _print_part("in the way", _described(device))
     order = list(Level)
     print_findings(tuple(sorted(report.findings, key=lambda found: order.index(found.level))))
     if report.can_go and all(found.level is Level.INFO for found in report.findings):
