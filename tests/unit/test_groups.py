@@ -9,7 +9,8 @@ from tests.unit.topology import ALL, SWITCH, config, endpoint, port
 from tests.unit.values import at, function, host
 from vfio_kit.analysis.acs import Isolation, isolation, what_it_lacks
 from vfio_kit.analysis.groups import why_together
-from vfio_kit.model import Acs, Finding, Host, Level, PciDevice, PcieType
+from vfio_kit.analysis.isolation import judge
+from vfio_kit.model import Acs, ConfigSpace, Finding, Level, PciDevice, PcieType
 
 ROOT = "00:01.0"
 UP, DOWN = PcieType.UPSTREAM_PORT, PcieType.DOWNSTREAM_PORT
@@ -437,34 +438,35 @@ malformed = st.dictionaries(
         st.none() | st.integers(1, 2),
         st.lists(addresses, max_size=4),
         spaces,
+        st.none() | addresses,
     ),
     max_size=10,
 )
+Malformed = dict[
+    str, tuple[tuple[str, str, str], int | None, list[str], ConfigSpace | None, str | None]
+]
 
 
 @given(malformed)
-def test_no_tree_is_too_absurd(
-    tree: dict[str, tuple[tuple[str, str, str], int | None, list[str], object]],
-) -> None:
+def test_no_tree_is_too_absurd(tree: Malformed) -> None:
     """Cycles, parents that are not there, bridges below themselves: every foreign one is spoken
     of, and nothing is raised."""
-    machine = _machine(tree)
-    for gpu in machine.gpus():
-        own = machine.slot_of(gpu)
-        groups = {one.iommu_group for one in own} - {None}
-        members = [d for d in machine.devices if d.iommu_group in groups and d not in own]
-        foreign = tuple(d for d in members if not d.is_bridge)
-        found = why_together(machine, own, foreign)
-        codes(found)
-        assert bool(found) == bool(foreign)
-
-
-def _machine(
-    tree: dict[str, tuple[tuple[str, str, str], int | None, list[str], object]],
-) -> Host:
-    return host(
+    machine = host(
         *(
-            function(address, ids, group, upstream=tuple(map(at, above)), config=space)
-            for address, (ids, group, above, space) in tree.items()
+            function(
+                address,
+                ids,
+                group,
+                upstream=tuple(map(at, above)),
+                config=space,
+                physical_function=None if physical is None else at(physical),
+                virtual_functions=len(above) if physical is None else 0,
+            )
+            for address, (ids, group, above, space, physical) in tree.items()
         )
     )
+    for report in judge(machine):
+        reasons = [f for f in report.findings if f.code in ("VK105", "VK106", "VK107", "VK108")]
+        codes(reasons)
+        assert bool(reasons) == bool(report.foreign_endpoints)
+        assert not report.board or report.gpu.address in report.board
