@@ -114,8 +114,12 @@ def test_modules_may_be_below_usr_and_may_not_be_there(tmp_path: Path) -> None:
     assert read_host(root).platform.vfio_pci is None
 
 
-def test_a_release_is_no_path(tmp_path: Path) -> None:
-    assert read(tmp_path, release="../../lib/modules/x").platform.vfio_pci is None
+@pytest.mark.parametrize("release", ["../../lib/modules/x", "6.1\x1b[31m", "a b"])
+def test_a_release_is_no_path_and_no_escape(tmp_path: Path, release: str) -> None:
+    machine = read(tmp_path, files={"proc/sys/kernel/osrelease": release.encode()})
+    assert machine.kernel_release == ""
+    assert machine.platform.vfio_pci is None
+    assert [path for path, _ in problems(machine)] == ["/proc/sys/kernel/osrelease"]
 
 
 def test_kvm_needs_a_dev_to_be_missed_in(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ _PCI_IDS = re.compile(r"pci:v([0-9A-F]{8})d([0-9A-F]{8})")
 
 def modules_folder(tree: Tree, release: str) -> str | None:
     """Where the modules of this kernel are; None where they are not in the tree."""
-    if not release or "/" in release:
+    if not release:
         return None
     folders = (f"{top}/modules/{release}" for top in ("lib", "usr/lib"))
     return next((folder for folder in folders if tree.exists(folder)), None)

@@ -20,6 +20,7 @@ _Meaning = TypeVar("_Meaning")
 
 _VENDOR_KEYS = ("vendor_id", "CPU implementer")
 _VIRTUALIZATION = ("vmx", "svm")
+_RELEASE = re.compile(r"[\w.+~-]{1,64}", re.ASCII)
 _YES_NO = {"yes": True, "no": False}
 _MODULE_BOOLEANS = {"Y": True, "N": False}
 _INTERRUPTS_LIMIT = 4 * LONG
@@ -55,11 +56,14 @@ def first_processor(tree: Tree) -> str:
             if key.strip() in _VENDOR_KEYS:
                 lines.append(line)
             elif key.strip() == "flags":
-                own = (flag for flag in value.split() if flag in _VIRTUALIZATION)
-                lines.append(f"flags\t: {' '.join(own)}")
+                lines.append(f"flags\t: {_virtualization(value)}")
         return "\n".join(lines)
 
     return tree.extract("cpuinfo", extract) or ""
+
+
+def _virtualization(flags: str) -> str:
+    return next((flag for flag in flags.split() if flag in _VIRTUALIZATION), "")
 
 
 def cpu_vendor(cpuinfo: str) -> str:
@@ -71,6 +75,15 @@ def architecture(tree: Tree) -> str:
     """The architecture: of the kernel that runs, or as a tree of files tells it."""
     own = os.uname().machine if tree.live else None
     return tree.extract("machine", lambda: own or tree.text("proc/sys/kernel/arch")) or "x86_64"
+
+
+def kernel_release(tree: Tree) -> str:
+    """What `uname -r` says: part of a path, and of what is printed; empty where it is not one."""
+    release = tree.text("proc/sys/kernel/osrelease") or ""
+    if release and _RELEASE.fullmatch(release) is None:
+        tree.note("proc/sys/kernel/osrelease", f"holds {release[:40]!r}, not a release")
+        return ""
+    return release
 
 
 def read_platform(tree: Tree, cpuinfo: str, machine: str, release: str) -> Platform:
@@ -85,7 +98,7 @@ def read_platform(tree: Tree, cpuinfo: str, machine: str, release: str) -> Platf
         unsafe_interrupts=_parsed(tree, unsafe, _MODULE_BOOLEANS.get),
         vfio_pci=_YES_NO.get(facts.get("vfio-pci", "")),
         kvm=_YES_NO.get(facts.get("kvm", "")),
-        virtualization=None if flags is None else flags.partition(" ")[0],
+        virtualization=None if flags is None else _virtualization(flags),
         secure_boot=_YES_NO.get(facts.get("secure-boot", "")),
         lockdown=_parsed(tree, "sys/kernel/security/lockdown", _chosen),
         memlock_kib=int(memlock) if re.fullmatch(r"-1|[0-9]{1,18}", memlock) else None,

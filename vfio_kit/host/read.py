@@ -18,6 +18,7 @@ from vfio_kit.host.platform import (
     concerning_words,
     cpu_vendor,
     first_processor,
+    kernel_release,
     read_platform,
 )
 from vfio_kit.host.tree import Tree
@@ -56,7 +57,7 @@ def read_tree(tree: Tree, name_of: NameLookup | None = None) -> Host:
     if name_of is not None:
         devices = [replace(d, name=name_of(d)) if d.address in wanted else d for d in devices]
     cpuinfo, cmdline = first_processor(tree), concerning_words(tree)
-    release, machine = tree.text("proc/sys/kernel/osrelease") or "", architecture(tree)
+    release, machine = kernel_release(tree), architecture(tree)
     devices = with_matching_drivers(tree, devices, release, cmdline)
     holders, holders_seen = read_holders(tree, [d for d in devices if d.address in wanted])
     platform = read_platform(tree, cpuinfo, machine, release)
