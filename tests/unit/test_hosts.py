@@ -28,12 +28,6 @@ PRIVATE = (b"vg0", b"_crypt", b"00112233445566778899aabbccddeeff", b"010200C0", 
 LEVELS = {kind.code: kind.level for kind in FINDING_KINDS}
 
 
-WRONG = {
-    "sriov-virtual-functions": "a virtual function is judged as if its slot went along with it",
-}
-"""Machines that vfio-kit does not judge as it should, and what it gets wrong."""
-
-
 @dataclass(frozen=True)
 class Judged:
     """A description, and what vfio-kit makes of the machine."""
@@ -71,13 +65,6 @@ def case(request: pytest.FixtureRequest) -> Judged:
     return judged(request.param)
 
 
-@pytest.fixture
-def known_wrong(request: pytest.FixtureRequest) -> None:
-    stem = request.node.callspec.params["case"].stem
-    if stem in WRONG:
-        request.applymarker(pytest.mark.xfail(reason=WRONG[stem], strict=True))
-
-
 def test_every_gpu_is_judged_as_it_should_be(case: Judged) -> None:
     due = {address: one.verdict for address, one in case.description.expect.items()}
     assert {address: one.verdict.value for address, one in case.reports.items()} == due
@@ -103,13 +90,11 @@ def test_a_description_is_consistent(case: Judged) -> None:
         assert not (expected.can_go and (blocked or expected.verdict != "isolated"))
 
 
-@pytest.mark.usefixtures("known_wrong")
 def test_a_gpu_can_go_if_and_only_if_it_should(case: Judged) -> None:
     due = {address: one.can_go for address, one in case.description.expect.items()}
     assert {address: one.can_go for address, one in case.reports.items()} == due
 
 
-@pytest.mark.usefixtures("known_wrong")
 def test_what_must_be_found_is_found_and_nothing_that_must_not(case: Judged) -> None:
     for address, expected in case.description.expect.items():
         codes = case.codes(address)

@@ -79,24 +79,20 @@ class _Tree:
         slots = self.number(1, 1 if kind in _SINGLE_SLOT else 3)
         for slot in range(slots):
             several = self.number(1, 3)
+            # A slot of plain endpoints, as a card is, or one where bridges sit beside endpoints.
             kinds = _BELOW[kind]
-            # No card has a GPU and a bridge in one slot; a chipset has a switch beside endpoints.
-            plain = tuple(own for own in kinds if not _is_bridge_kind(own))
-            card = bool(plain) and self.number(0, 1) == 1
+            if self.number(0, 1):
+                kinds = tuple(own for own in kinds if not _is_bridge_kind(own)) or kinds
             for number in range(several):
                 if len(self.functions) < 14:
-                    own = self._one_of(plain if card else kinds)
-                    address = f"0000:{bus:02x}:{slot:02x}.{number}"
-                    self._function(address, bridge, own, depth, card=card)
-
-    def _one_of(self, kinds: tuple[str, ...]) -> str:
-        return kinds[self.number(0, len(kinds) - 1)]
+                    self._function(f"0000:{bus:02x}:{slot:02x}.{number}", bridge, kinds, depth)
 
     def _function(
-        self, address: str, above: str | None, own: str, depth: int, *, card: bool
+        self, address: str, above: str | None, kinds: tuple[str, ...], depth: int
     ) -> None:
+        own = kinds[self.number(0, len(kinds) - 1)]
         bridge = _is_bridge_kind(own)
-        ids = BRIDGE if bridge else (NIC, GPU, TESLA)[self.number(0, 2 if card else 0)]
+        ids = BRIDGE if bridge else (NIC, GPU, TESLA)[self.number(0, 2)]
         self.functions.append(
             Function(
                 address,
