@@ -209,7 +209,8 @@ def test_a_chipset_is_one_culprit() -> None:
     assert codes([found]) == [("VK107", "0000:02:00.0")]
     assert "0000:02:00.0 (USB controller [1022:43d5]), 0000:02:00.1 (SATA c" in found.message
     assert "its group with 0000:02:00.0, 0000:02:00.1 and 0000:04:00.0: each" in found.message
-    assert "; below, 0000:03:00.0 (switch downstream port that has no ACS" in found.message
+    # Were the chipset to isolate, most kernels would keep apart what is below its ports.
+    assert "; below" not in found.message
 
 
 def test_ports_of_a_switch_that_kernels_join() -> None:

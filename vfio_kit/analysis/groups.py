@@ -102,6 +102,8 @@ def _joints(host: Host, one: PciDevice, other: PciDevice) -> list[Joint]:
     found: list[Joint] = []
     passed: set[PciAddress] = set()
     while (joint := _joint(host, one, other, passed)) is not None:
+        if found and joint.kind is Kind.SWITCH:
+            break  # not by the rule of every kernel: said only where nothing else joins them
         found.append(joint)
         passed |= {part.address for part in joint.parts}
     return found
