@@ -181,8 +181,7 @@ PORT_WITHOUT_ACS = FindingKind(
     Four services matter to the kernel: source validation, redirection of peer-to-peer requests, of
     completions, and upstream forwarding. Together they send every request up to the IOMMU before it
     may come down to a neighbour. A port without them may turn a request round on its own, so the
-    kernel joins the port and all that is below it, and with a switch also what is below the ports
-    beside it.
+    kernel joins the port and all that is below it, a switch with all its ports included.
 
     Linux switches the services on at boot if an IOMMU is in use. What leaves them off is hardware
     that lacks them (root ports of desktop CPUs, cheap switches), firmware, or `pci=` with
@@ -252,8 +251,12 @@ DUAL_BOARD = FindingKind(
     tool knows them by a table of device ids, and by their place below one switch.
 
     Where each has an IOMMU group of its own, they may go to different guests, or one may stay. What
-    they share remains shared: the slot's power, the cooling, and the link to the host. A switch
-    without ACS puts them into one group; then they go together, or not at all.
+    they share remains shared: the slot's power, the cooling, and the link to the host. Where a port
+    above the board has no ACS they are in one group; then they go together, or not at all.
+
+    A board's own switch without ACS is another matter: Linux up to 6.x looks at the path to the
+    root alone and gives each GPU a group, yet the switch forwards from one to the other past the
+    IOMMU. The finding says so; such a board is for one guest, or for guests that trust each other.
     """,
     remedy=(
         """For one guest with the whole board name all of them: `--gpu ADDR --gpu ADDR`. To give it
