@@ -1,12 +1,16 @@
 """The platform: what is read of it, what a snapshot keeps of it, and what it means."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.machines import M4000, M4000_AUDIO, Function, Machine, write_machine
 from tests.unit.values import at, function, host
+from vfio_kit.analysis.isolation import judge
 from vfio_kit.analysis.platform import platform_findings
 from vfio_kit.host.machine import read_machine
 from vfio_kit.host.platform import concerning_words
@@ -461,3 +465,36 @@ def test_what_blocks_comes_first() -> None:
         interrupt_remapping=False, vfio_pci=False, kvm=False, secure_boot=True, root=False
     )
     assert [f.code for f in found] == ["VK203", "VK205", "VK206", "VK207", "VK502"]
+
+
+READ = (
+    "proc/interrupts",
+    "proc/self/limits",
+    "proc/cpuinfo",
+    "proc/cmdline",
+    "proc/driver/nvidia/gpus/0000:01:00.0/information",
+    "proc/sys/kernel/osrelease",
+    "etc/modprobe.d/any.conf",
+    "lib/modules/6.12.0-amd64/modules.alias",
+    "lib/modules/6.12.0-amd64/modules.dep",
+    "sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages",
+    "extracts/platform",
+    "extracts/holders",
+    "extracts/matching-modules",
+    "extracts/cpuinfo",
+    LOCKDOWN,
+    SECURE_BOOT,
+    UNSAFE,
+)
+torn = st.binary(max_size=200) | st.text(
+    alphabet=" \n\t:-,=*abcdefpvx0123456789[]/.", max_size=200
+).map(str.encode)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(READ), torn)
+def test_whatever_a_file_holds_the_host_is_read_and_judged(name: str, data: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        machine = read(Path(folder), aliases=ALIASES, files={name: data})
+        findings = (*platform_findings(machine), *(f for r in judge(machine) for f in r.findings))
+        assert all(finding.message.isprintable() for finding in findings)
