@@ -3,7 +3,7 @@
 from struct import pack_into
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.hosts.config_space import PORT_TYPES, Config, config_space
@@ -147,12 +147,14 @@ def test_a_list_that_leads_out_of_what_was_read_tells_nothing_of_acs(size: int) 
     assert parse(data[:0x150]).acs == Acs(0x1F, 0x1D)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=4200))
 def test_any_bytes_are_tolerated(data: bytes) -> None:
     parsed = parse_config_space(data)
     assert parsed is None or isinstance(parsed, ConfigSpace)
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=256, max_size=4096), st.integers(0, 2), st.integers(0, 255))
 def test_any_capabilities_are_tolerated(data: bytes, kind: int, pointer: int) -> None:
     whole = bytes(header(kind, pointer=pointer, size=64)) + data[64:]

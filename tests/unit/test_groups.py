@@ -1,7 +1,7 @@
 """Why an IOMMU group is as it is: the culprit is named, and only where it is one."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.machines import E1000, K80, M4000, M4000_AUDIO, PCI_BRIDGE
@@ -448,6 +448,7 @@ Malformed = dict[
 ]
 
 
+@settings(deadline=None)
 @given(malformed)
 def test_no_tree_is_too_absurd(tree: Malformed) -> None:
     """Cycles, parents that are not there, bridges below themselves: every foreign one is spoken

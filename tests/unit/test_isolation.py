@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.machines import (
@@ -336,6 +336,7 @@ def _naive(topology: Topology, where: tuple[int, int, int]) -> tuple[str, set[st
     return ("shared" if in_the_way else "isolated"), in_the_way, bridges
 
 
+@settings(deadline=None)
 @given(topologies)
 def test_the_verdict_is_the_models_verdict(topology: Topology) -> None:
     reports = {str(report.gpu.address): report for report in judge(_machine(topology))}
@@ -349,6 +350,7 @@ def test_the_verdict_is_the_models_verdict(topology: Topology) -> None:
         assert set(addresses(report.bridges)) == bridges
 
 
+@settings(deadline=None)
 @given(topologies)
 def test_a_gpu_can_go_only_if_every_function_that_goes_has_a_group_of_its_own(
     topology: Topology,
@@ -369,6 +371,7 @@ def test_a_gpu_can_go_only_if_every_function_that_goes_has_a_group_of_its_own(
         assert report.can_go == (not [f for f in report.findings if f.level is Level.BLOCK])
 
 
+@settings(deadline=None)
 @given(topologies)
 def test_acs_override_turns_isolated_into_overridden_and_nothing_else(topology: Topology) -> None:
     plain = _machine(topology)
@@ -392,6 +395,7 @@ def test_a_virtual_function_goes_alone_and_stays_when_its_card_goes() -> None:
     assert found(second) == [("VK110", "0000:01:00.2")] and second.can_go
 
 
+@settings(deadline=None)
 @given(topologies)
 def test_all_functions_of_a_slot_go_and_are_told_apart_from_the_rest(topology: Topology) -> None:
     machine = _machine(topology)
