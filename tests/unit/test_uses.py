@@ -156,7 +156,7 @@ def test_a_spare_counts_for_nothing(tmp_path: Path) -> None:
         link(folder / f"rd{slot}", folder / f"dev-{name}")
     assert uses(root) == [
         f"{A} mount /srv < sda, sdb, md0 (raid1, 2 of 2)",
-        f"{B} mount /srv < sdc, md0 (raid1, 0 of 2)",
+        f"{B} mount /srv < sdc, md0 (raid1, a spare)",
     ]
 
 

@@ -184,6 +184,8 @@ def _array(name: str, level: str, members: tuple[int, int], *, degraded: bool) -
     """md0 (raid1, 1 of 2): of two members, one is on the function that this is told of."""
     if degraded:
         return f"{name} ({level}, degraded)"
+    if not members[0]:
+        return f"{name} ({level}, a spare)"
     if level in ("raid1", "raid4", "raid5", "raid6", "raid10"):
         return f"{name} ({level}, {members[0]} of {members[1]})"
     return f"{name} ({level})"
