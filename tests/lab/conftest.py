@@ -1,4 +1,4 @@
-"""The fixture `host`, and what a session of lab tests needs around it.
+"""The fixtures `host` and `gpuhost`, and what a session of lab tests needs around it.
 
 A test names its topology: `@pytest.mark.topology(NAME)`.  Tests are sorted so that each topology
 is booted once.  After a lab fault the host is booted afresh and the tests of the class (of the
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from _pytest.runner import runtestprotocol
 
-from . import images, machine
+from . import images, machine, product
 from .faults import LabFault
 from .labhost import LabHost as LabHost  # tests import it from here
 from .machine import Say
@@ -40,6 +40,13 @@ def host(request: pytest.FixtureRequest) -> LabHost:
     except machine.LabError as error:
         pytest.exit(f"lab: {error}", returncode=_EXIT_USAGE)
     return LabHost(TOPOLOGIES[name], lab.say)
+
+
+@pytest.fixture
+def gpuhost(host: LabHost) -> LabHost:
+    """The host with vfio-kit installed from wheels alone; installed once a boot."""
+    product.installed_on(host)
+    return host
 
 
 def pytest_configure(config: pytest.Config) -> None:

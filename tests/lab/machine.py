@@ -15,6 +15,7 @@ from .paths import cache_dir, run_dir
 from .topologies import TOPOLOGIES, Topology
 
 MEMORY_MIB = 8192
+DISK_MIB = 512
 SSH_LIMIT = 300.0
 SETTLE_LIMIT = 180.0
 _SERIAL_LIMIT = 1 << 24
@@ -104,6 +105,9 @@ def start(name: str, say: Say, *, from_disk: bool = False) -> None:
         create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw"]
         overlay = run_dir() / f"{disk}.qcow2"
         run([*create, "-b", cache_dir() / f"{disk}.raw", overlay])
+    for number, _ in enumerate(topology.disks):
+        with _disk_file(number).open("wb") as file:
+            file.truncate(DISK_MIB << 20)
     now = State(topology=name, port=_free_port(), from_disk=from_disk)
     now.save()
     started = time.monotonic()
@@ -162,9 +166,17 @@ def _qemu_argv(topology: Topology, now: State, cards: list[str]) -> list[str]:
     devices += ["virtio-net-pci,netdev=n0,addr=11.0,romfile="]
     devices += [topology.display] if topology.display else []
     devices += topology.bridges
+    for number, disk in enumerate(topology.disks):
+        drive = f"file={_disk_file(number)},format=raw,if=none,id=disk{number},cache=unsafe"
+        argv += ["-drive", drive]
+        devices.append(f"{disk},drive=disk{number}")
     for device in devices:
         argv += ["-device", device]
     return [*argv, *cards, *topology.extra]
+
+
+def _disk_file(number: int) -> Path:
+    return run_dir() / f"disk{number}.raw"
 
 
 def _wait_until_usable(started: float, say: Say) -> None:
@@ -220,6 +232,8 @@ def stop() -> None:
             pass  # then it is stopped by its id
     process.stop(_pid_file())
     process.stop(run_dir() / "cards.pid")
+    for path in run_dir().glob("disk*.raw"):
+        path.unlink()
 
 
 def set_fault(name: str, *, on: bool) -> None:

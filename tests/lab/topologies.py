@@ -50,6 +50,8 @@ class Topology:
     extra: tuple[str, ...] = ()
     iommu: str | None = IOMMU
     cmdline: str = CMDLINE
+    disks: tuple[str, ...] = ()
+    """QEMU's devices for disks of `machine.DISK_MIB` that are empty at each start."""
 
 
 _PORT = "pcie-root-port,id=rp1,chassis=1,slot=1,addr=1.0"
@@ -62,6 +64,15 @@ def _m4000(bus: str, slot: int) -> tuple[Card, ...]:
     )
 
 
+def _nic(model: str, bus: str, addr: str) -> tuple[str, ...]:
+    """A NIC in a network of its own, from which nothing else is reached."""
+    return (
+        # Without IPv6, whose router would have the host take a default route over it.
+        *("-netdev", "user,id=n1,restrict=on,net=10.9.9.0/24,ipv6=off"),
+        *("-device", f"{model},netdev=n1,bus={bus},addr={addr},romfile="),
+    )
+
+
 def _seen_m4000(group: frozenset[str] | None, *, boot_vga: bool = False) -> tuple[Seen, ...]:
     return (
         Seen("0000:01:00.0", None, group, boot_vga=boot_vga),
@@ -71,6 +82,13 @@ def _seen_m4000(group: frozenset[str] | None, *, boot_vga: bool = False) -> tupl
 
 _ALONE = frozenset({"0000:01:00.0", "0000:01:00.1"})
 _SHARED = frozenset({"0000:01:00.0", "0000:02:01.0", "0000:02:01.1", "0000:02:02.0"})
+_BELOW_PORT = frozenset(
+    {"0000:00:01.0", "0000:01:00.0", "0000:02:00.0", "0000:02:01.0"}
+    | {"0000:03:00.0", "0000:03:00.1", "0000:04:00.0"}
+)
+_BELOW_FUNCTIONS = frozenset(
+    {"0000:00:01.0", "0000:00:01.1", "0000:01:00.0", "0000:01:00.1", "0000:02:00.0"}
+)
 
 TOPOLOGIES = {
     row.name: row
@@ -87,12 +105,7 @@ TOPOLOGIES = {
             what="an M4000, its audio and a NIC in use, in one group below a PCIe-to-PCI bridge",
             bridges=(_PORT, "pcie-pci-bridge,id=br1,bus=rp1"),
             cards=_m4000("br1", 1),
-            extra=(
-                "-netdev",
-                "user,id=n1,restrict=on,net=10.9.9.0/24",
-                "-device",
-                "e1000,netdev=n1,bus=br1,addr=2,romfile=",
-            ),
+            extra=_nic("e1000", "br1", "2"),
             seen=(
                 Seen("0000:02:01.0", None, _SHARED, boot_vga=False),
                 Seen("0000:02:01.1", "snd_hda_intel", _SHARED),
@@ -141,6 +154,70 @@ TOPOLOGIES = {
             cards=_m4000("rp1", 0),
             display=None,
             seen=_seen_m4000(_ALONE, boot_vga=True),
+        ),
+        Topology(
+            name="port-without-acs",
+            # An ioh3420 has no ACS, as the root ports of many a desktop.
+            what="an M4000 and a NIC at two ports of a switch, below a root port without ACS",
+            bridges=(
+                "ioh3420,id=rp1,chassis=1,slot=1,addr=1.0",
+                "x3130-upstream,id=up1,bus=rp1",
+                "xio3130-downstream,id=dn1,bus=up1,chassis=11,slot=11,addr=0.0",
+                "xio3130-downstream,id=dn2,bus=up1,chassis=12,slot=12,addr=1.0",
+            ),
+            cards=_m4000("dn1", 0),
+            extra=_nic("e1000e", "dn2", "0"),
+            seen=(
+                Seen("0000:03:00.0", None, _BELOW_PORT, boot_vga=False),
+                Seen("0000:03:00.1", "snd_hda_intel", _BELOW_PORT),
+                Seen("0000:04:00.0", "e1000e", _BELOW_PORT),
+            ),
+        ),
+        Topology(
+            name="functions-without-acs",
+            what="an M4000 and a NIC below two root ports that are functions of one slot",
+            bridges=(
+                "ioh3420,id=rp1,chassis=1,slot=1,addr=1.0,multifunction=on",
+                "ioh3420,id=rp2,chassis=2,slot=2,addr=1.1",
+            ),
+            cards=_m4000("rp1", 0),
+            extra=_nic("e1000e", "rp2", "0"),
+            seen=(
+                *_seen_m4000(_BELOW_FUNCTIONS),
+                Seen("0000:02:00.0", "e1000e", _BELOW_FUNCTIONS),
+            ),
+        ),
+        Topology(
+            name="m4000-shared-with-disk",
+            what="an M4000, its audio and an empty disk below a PCIe-to-PCI bridge, and another "
+            "disk elsewhere",
+            bridges=(_PORT, "pcie-pci-bridge,id=br1,bus=rp1"),
+            cards=_m4000("br1", 1),
+            disks=(
+                "virtio-blk-pci,bus=br1,addr=2.0,serial=LABSERIAL0001",
+                "virtio-blk-pci,addr=13.0,serial=LABSERIAL0002",
+            ),
+            seen=(
+                Seen("0000:02:01.0", None, _SHARED, boot_vga=False),
+                Seen("0000:02:01.1", "snd_hda_intel", _SHARED),
+                Seen("0000:02:02.0", "virtio-pci", _SHARED),
+            ),
+        ),
+        Topology(
+            name="no-intremap",
+            what="an M4000 alone in its group, in a host whose IOMMU remaps no interrupts",
+            bridges=(_PORT,),
+            cards=_m4000("rp1", 0),
+            iommu="intel-iommu,caching-mode=on,intremap=off",
+            seen=_seen_m4000(_ALONE),
+        ),
+        Topology(
+            name="acs-override",
+            what="an M4000 alone in its group, in a host that is told to override ACS",
+            bridges=(_PORT,),
+            cards=_m4000("rp1", 0),
+            cmdline=f"{CMDLINE} pcie_acs_override=downstream,multifunction",
+            seen=_seen_m4000(_ALONE),
         ),
     )
 }
