@@ -8,6 +8,7 @@ import pytest
 from .conftest import LabHost
 from .hoststate import SNAPSHOT, differences
 from .product import installed_on
+from .scanning import findings, nvidia_gpus, scan
 from .test_main_job import DIRECT
 
 pytestmark = [pytest.mark.lab_long, pytest.mark.topology("m4000-isolated")]
@@ -41,6 +42,8 @@ def test_the_image_boots_by_its_own_grub(unchanged: LabHost, mode: str) -> None:
     assert ("/sys/firmware/efi" in said) == (mode == "uefi")
     assert "[10de:13f1]" in said and "[10de:0fbb]" in said
     assert int(said.split()[-1]) > 3 << 30  # the root grew with the disk
+    (held,) = findings(nvidia_gpus(scan(unchanged)), "VK310")
+    assert "a VM has it already: qemu-system-x86 (PID " in held["message"]
     unchanged.run(f"vfio-kit down {mode} --purge", timeout=300)
 
 
