@@ -12,19 +12,14 @@ from vfio_kit.errors import Refused, UsageError
 from vfio_kit.knowledge.findings import SHARED_GROUP
 from vfio_kit.knowledge.guests import DIRECT_BOOT_CMDLINE, GUESTS
 from vfio_kit.knowledge.provisioning import NO_DRIVER, PROVISIONED_DISK_GIB, PROVISIONING
-from vfio_kit.model import (
+from vfio_kit.model import Finding, GpuReport, Host, Level, PciAddress, PciDevice
+from vfio_kit.model.vm import (
     Boot,
     BootMode,
     DeviceIdentity,
     DomainPlan,
-    Finding,
-    GpuReport,
-    Host,
     HostDevice,
     Hugepages,
-    Level,
-    PciAddress,
-    PciDevice,
     Step,
     StepKind,
     UpPlan,

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from vfio_kit.assets import asset_dir
 from vfio_kit.knowledge.provisioning import PROVISIONING
-from vfio_kit.model import BootMode, DomainPlan, HostDevice, RenderedFile, SeedKeys, UpPlan
+from vfio_kit.model.vm import BootMode, DomainPlan, HostDevice, RenderedFile, SeedKeys, UpPlan
 from vfio_kit.plan import DISK_SLOT, FIRST_PORT_SLOT, NET_SLOT, SEED_SLOT
 
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"

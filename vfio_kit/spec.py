@@ -24,7 +24,8 @@ from pydantic_core import PydanticCustomError
 from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.guests import DEFAULT_GUEST, GUESTS
 from vfio_kit.knowledge.provisioning import DRIVERS
-from vfio_kit.model import BootMode, PciAddress, check_name
+from vfio_kit.model import PciAddress
+from vfio_kit.model.vm import BootMode, check_name
 
 _KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-", "sk-ssh-ed25519", "sk-ecdsa-sha2-")
 

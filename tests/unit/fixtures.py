@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vfio_kit.model import CommandResult
+from vfio_kit.model.health import CommandResult
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 

@@ -14,7 +14,7 @@ from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 from vfio_kit.apply.keys import KeyPair, new_key
 from vfio_kit.guest.ssh import Target
-from vfio_kit.model import CommandResult
+from vfio_kit.model.health import CommandResult
 
 Behaviour = Callable[[paramiko.Channel], None]
 """What a command does with its channel; runs in a thread of its own."""

@@ -8,17 +8,7 @@ from vfio_kit.analysis.blast import blast_findings
 from vfio_kit.analysis.isolation import judge
 from vfio_kit.errors import Refused, UsageError
 from vfio_kit.knowledge.bmc import BMC_DISPLAYS
-from vfio_kit.model import (
-    Bar,
-    Finding,
-    Framebuffer,
-    Host,
-    Level,
-    PciDevice,
-    Platform,
-    Use,
-    UseKind,
-)
+from vfio_kit.model import Bar, Finding, Framebuffer, Host, Level, PciDevice, Platform, Use, UseKind
 from vfio_kit.plan import make_plan
 
 NVME = ("144d", "a808", "010802")

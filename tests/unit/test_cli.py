@@ -31,7 +31,7 @@ from vfio_kit import __version__
 from vfio_kit.apply.journal import VmFolder, VmRecord
 from vfio_kit.cli import _COMMANDS, _cli
 from vfio_kit.guest.probe import COMMANDS
-from vfio_kit.model import StepKind
+from vfio_kit.model.vm import StepKind
 
 NO_IOMMU = Machine((Function("0000:01:00.0", M4000), Function("0000:01:00.1", M4000_AUDIO)))
 NO_GPU = Machine((Function("0000:02:00.0", E1000, 1),))

@@ -14,7 +14,7 @@ from vfio_kit.knowledge.gpus import BOARDS, FAMILIES, NVIDIA, Board, GpuFamily
 from vfio_kit.knowledge.guests import GUESTS
 from vfio_kit.knowledge.ollama import LATEST, OLLAMA, OLLAMA_FORKS, OllamaRow
 from vfio_kit.knowledge.provisioning import PROVISIONING
-from vfio_kit.model import Advice, Drivable, UnknownGpu, Version, Way
+from vfio_kit.model.advice import Advice, Drivable, UnknownGpu, Version, Way
 
 MODERN = "6.12.0-amd64"
 

@@ -24,7 +24,7 @@ from vfio_kit.apply.hugepages import (
     shrink,
 )
 from vfio_kit.errors import HostError
-from vfio_kit.model import DomainPlan, Hugepages
+from vfio_kit.model.vm import DomainPlan, Hugepages
 from vfio_kit.plan import make_plan
 
 

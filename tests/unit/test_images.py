@@ -12,7 +12,7 @@ from tests.unit.tools import run as run_tool
 from vfio_kit.apply.command import run
 from vfio_kit.apply.images import create_overlay, examine_image, write_seed
 from vfio_kit.errors import HostError, HypervisorError, UsageError
-from vfio_kit.model import BackingImage, RenderedFile
+from vfio_kit.model.vm import BackingImage, RenderedFile
 
 SEED = (
     RenderedFile("user-data", '#cloud-config\nhostname: "vm"\n# é漢\n', 0o600),

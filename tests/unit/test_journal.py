@@ -12,7 +12,7 @@ import pytest
 from vfio_kit.apply.files import write_file
 from vfio_kit.apply.journal import Entry, VmFolder, VmRecord, folders
 from vfio_kit.errors import HostError, UsageError
-from vfio_kit.model import StepKind
+from vfio_kit.model.vm import StepKind
 
 RECORD = VmRecord(
     name="vm",

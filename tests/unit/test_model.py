@@ -7,16 +7,9 @@ from hypothesis import strategies as st
 from tests.machines import E1000, HOST_BRIDGE, K80, M4000, M4000_AUDIO, PCI_BRIDGE, QXL, ROOT_PORT
 from tests.unit.values import at, function, host
 from vfio_kit.errors import UsageError
-from vfio_kit.model import (
-    Check,
-    CheckStatus,
-    GpuHealth,
-    PciAddress,
-    RenderedFile,
-    SeedKeys,
-    VerifyReport,
-    check_name,
-)
+from vfio_kit.model import PciAddress
+from vfio_kit.model.health import Check, CheckStatus, GpuHealth, VerifyReport
+from vfio_kit.model.vm import RenderedFile, SeedKeys, check_name
 
 
 @pytest.mark.parametrize(

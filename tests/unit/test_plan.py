@@ -25,15 +25,13 @@ from vfio_kit.errors import Refused, UsageError
 from vfio_kit.host.names import name_lookup
 from vfio_kit.host.read import read_host
 from vfio_kit.knowledge.guests import GUESTS
-from vfio_kit.model import (
+from vfio_kit.model import Host, Level, Platform
+from vfio_kit.model.vm import (
     Boot,
     BootMode,
     DeviceIdentity,
-    Host,
     HostDevice,
     Hugepages,
-    Level,
-    Platform,
     StepKind,
     UpPlan,
 )

@@ -31,7 +31,8 @@ from vfio_kit.apply.journal import VmFolder
 from vfio_kit.errors import GuestError, HostError, UsageError
 from vfio_kit.guest.ssh import Connection, Target
 from vfio_kit.host.read import read_host
-from vfio_kit.model import CheckStatus, CommandResult, StepKind
+from vfio_kit.model.health import CheckStatus, CommandResult
+from vfio_kit.model.vm import StepKind
 from vfio_kit.plan import make_plan
 from vfio_kit.render import port_slot, render
 from vfio_kit.spec import line_of, load_spec

@@ -23,7 +23,7 @@ from vfio_kit.host.names import name_lookup
 from vfio_kit.host.read import read_host
 from vfio_kit.knowledge.guests import GUESTS
 from vfio_kit.knowledge.provisioning import PROVISIONING
-from vfio_kit.model import UpPlan
+from vfio_kit.model.vm import UpPlan
 from vfio_kit.plan import make_plan
 from vfio_kit.render import OUTPUTS, qemu_arguments, render
 

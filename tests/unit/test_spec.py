@@ -13,7 +13,7 @@ from vfio_kit.apply.keys import new_key
 from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.guests import GUESTS
 from vfio_kit.knowledge.provisioning import DRIVERS, NO_DRIVER, PROVISIONING
-from vfio_kit.model import BootMode
+from vfio_kit.model.vm import BootMode
 from vfio_kit.spec import GuestSpec, line_of, load_spec
 
 KEY = public_key("operator@desk")

@@ -26,7 +26,7 @@ from vfio_kit.apply.journal import VmFolder, lock_folder
 from vfio_kit.apply.steps import STEPS, Work, boot_id
 from vfio_kit.apply.transaction import bring_up, take_down
 from vfio_kit.errors import HostError, HypervisorError, UsageError
-from vfio_kit.model import RenderedFile, SeedKeys, StepKind, UpPlan
+from vfio_kit.model.vm import RenderedFile, SeedKeys, StepKind, UpPlan
 from vfio_kit.plan import make_plan
 
 FILES = (StepKind.STATE, StepKind.KEYS, StepKind.DISK, StepKind.SEED)

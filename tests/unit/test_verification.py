@@ -9,7 +9,7 @@ from tests.unit.values import said
 from vfio_kit.analysis.verification import CHECKS, classify, judge_guest, unreachable
 from vfio_kit.guest.probe import COMMANDS, TIMED_OUT
 from vfio_kit.knowledge.signatures import SIGNATURES, Signature
-from vfio_kit.model import Check, CheckStatus, CommandResult, GpuHealth, VerifyReport
+from vfio_kit.model.health import Check, CheckStatus, CommandResult, GpuHealth, VerifyReport
 
 OK, FAILED = CheckStatus.OK, CheckStatus.FAILED
 

@@ -4,7 +4,9 @@ import base64
 from collections import defaultdict
 from typing import Any
 
-from vfio_kit.model import CommandResult, Host, PciAddress, PciDevice, SeedKeys
+from vfio_kit.model import Host, PciAddress, PciDevice
+from vfio_kit.model.health import CommandResult
+from vfio_kit.model.vm import SeedKeys
 from vfio_kit.spec import GuestSpec
 
 TEST_KEYS = SeedKeys(

@@ -21,7 +21,7 @@ from vfio_kit.knowledge.ollama import (
     OllamaRow,
 )
 from vfio_kit.knowledge.provisioning import PROVISIONING
-from vfio_kit.model import (
+from vfio_kit.model.advice import (
     Advice,
     Alternative,
     Answer,

@@ -1,6 +1,6 @@
 """Whether a host's kernel could drive a card itself. Pure."""
 
-from vfio_kit.model import BranchAnswer, Drivable, HostAnswer, KernelRange, Version
+from vfio_kit.model.advice import BranchAnswer, Drivable, HostAnswer, KernelRange, Version
 
 
 def drivability(

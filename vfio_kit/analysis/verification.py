@@ -13,14 +13,8 @@ from vfio_kit.analysis.nvidia_tools import (
 )
 from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.signatures import SIGNATURES, Signature
-from vfio_kit.model import (
-    Check,
-    CheckStatus,
-    CommandResult,
-    GpuHealth,
-    PciAddress,
-    VerifyReport,
-)
+from vfio_kit.model import PciAddress
+from vfio_kit.model.health import Check, CheckStatus, CommandResult, GpuHealth, VerifyReport
 
 CHECKS = ("ssh", "pci-functions", "nvidia-smi", "device-query")
 """The rungs, from the ground up."""

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from vfio_kit.errors import HostError
-from vfio_kit.model import DomainPlan, Hugepages
+from vfio_kit.model.vm import DomainPlan, Hugepages
 
 _ROOT = Path("/sys/kernel/mm/hugepages")
 _VM = Path("/proc/sys/vm")

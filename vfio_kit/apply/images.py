@@ -10,7 +10,7 @@ import pycdlib
 from vfio_kit.apply.command import run
 from vfio_kit.apply.files import write_file
 from vfio_kit.errors import HypervisorError, UsageError
-from vfio_kit.model import BackingImage, RenderedFile
+from vfio_kit.model.vm import BackingImage, RenderedFile
 
 SEED_LABEL = "cidata"
 

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from vfio_kit.apply.files import cannot, make_folder, remove, write_file
 from vfio_kit.errors import HostError, UsageError
-from vfio_kit.model import StepKind, UpPlan
+from vfio_kit.model.vm import StepKind, UpPlan
 
 VERSION = 2
 """2: START and HUGEPAGES know the boot that they were done on."""

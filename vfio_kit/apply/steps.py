@@ -17,7 +17,7 @@ from vfio_kit.apply.images import create_overlay, write_seed
 from vfio_kit.apply.journal import VmFolder
 from vfio_kit.apply.keys import KeyPair, new_key
 from vfio_kit.errors import HostError, UsageError
-from vfio_kit.model import BackingImage, RenderedFile, SeedKeys, StepKind, UpPlan
+from vfio_kit.model.vm import BackingImage, RenderedFile, SeedKeys, StepKind, UpPlan
 
 Data = dict[str, Any]
 Connect = Callable[[], Hypervisor]

@@ -9,7 +9,7 @@ from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import Entry, VmFolder, VmRecord, lock_folder
 from vfio_kit.apply.steps import STEPS, Connect, Work
 from vfio_kit.errors import HostError, HypervisorError
-from vfio_kit.model import Step, StepKind
+from vfio_kit.model.vm import Step, StepKind
 
 Progress = Callable[[str, float], None]
 """Called with what was done and the seconds that it took."""

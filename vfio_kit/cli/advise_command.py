@@ -13,7 +13,8 @@ from vfio_kit.cli.advise_report import print_advice, print_unknown
 from vfio_kit.cli.common import json_option, print_json, read_named_host, root_option
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.knowledge.gpus import NVIDIA
-from vfio_kit.model import Advice, PciAddress, PciDevice, UnknownGpu
+from vfio_kit.model import PciAddress, PciDevice
+from vfio_kit.model.advice import Advice, UnknownGpu
 
 _IDS = re.compile(r"([0-9a-f]{4}):([0-9a-f]{4})")
 _SCHEMA = {"schema": "vfio-kit/advise/1"}

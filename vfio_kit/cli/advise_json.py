@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from vfio_kit.model import Advice, Answer, BranchAnswer, PciAddress, UnknownGpu, Version
+from vfio_kit.model import PciAddress
+from vfio_kit.model.advice import Advice, Answer, BranchAnswer, UnknownGpu, Version
 
 
 def advice_json(

@@ -5,7 +5,8 @@ import textwrap
 import click
 
 from vfio_kit.knowledge.guests import DEFAULT_GUEST, GUESTS
-from vfio_kit.model import Advice, BranchAnswer, PciAddress, UnknownGpu, Way
+from vfio_kit.model import PciAddress
+from vfio_kit.model.advice import Advice, BranchAnswer, UnknownGpu, Way
 
 _WIDTH = 80
 _LABEL = 14

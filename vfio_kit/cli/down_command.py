@@ -25,7 +25,7 @@ def command(name: str, purge: bool, state_dir: Path) -> None:
     from vfio_kit.apply.files import remove
     from vfio_kit.apply.journal import VmFolder
     from vfio_kit.apply.transaction import take_down
-    from vfio_kit.model import check_name, console_log
+    from vfio_kit.model.vm import check_name, console_log
 
     check_name(name)
     require_root("down")

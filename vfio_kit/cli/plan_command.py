@@ -15,7 +15,7 @@ from vfio_kit.cli.common import (
     state_dir_option,
 )
 from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
-from vfio_kit.model import UpPlan
+from vfio_kit.model.vm import UpPlan
 
 
 @click.command("plan")

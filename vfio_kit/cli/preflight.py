@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from vfio_kit.apply.hypervisor import Hypervisor
     from vfio_kit.apply.journal import VmFolder
     from vfio_kit.apply.steps import Work
-    from vfio_kit.model import UpPlan
+    from vfio_kit.model.vm import UpPlan
 
 
 def require_files(plan: "UpPlan") -> None:

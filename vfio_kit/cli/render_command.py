@@ -59,7 +59,7 @@ def command(
     if "cloud-init" in output:
         _keep_keys(directory, force)
     from vfio_kit.apply.keys import new_key
-    from vfio_kit.model import SeedKeys
+    from vfio_kit.model.vm import SeedKeys
 
     spec = spec_from(spec_file, name or default_name(spec_file), values)
     plan = plan_from(root, spec, state_dir, image_dir)

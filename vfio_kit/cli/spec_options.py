@@ -11,7 +11,7 @@ from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.provisioning import DRIVERS
 
 if TYPE_CHECKING:
-    from vfio_kit.model import UpPlan
+    from vfio_kit.model.vm import UpPlan
     from vfio_kit.spec import GuestSpec
 
 Command = Callable[..., Any]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from vfio_kit.apply.hypervisor import Hypervisor
     from vfio_kit.apply.journal import VmFolder
     from vfio_kit.guest.ssh import Connection
-    from vfio_kit.model import UpPlan
+    from vfio_kit.model.vm import UpPlan
 
 
 @click.command("up")

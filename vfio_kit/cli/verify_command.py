@@ -7,7 +7,7 @@ import click
 
 from vfio_kit.cli.common import json_option, print_json, state_dir_option
 from vfio_kit.errors import GuestError, UsageError
-from vfio_kit.model import CheckStatus, VerifyReport
+from vfio_kit.model.health import CheckStatus, VerifyReport
 
 if TYPE_CHECKING:
     from vfio_kit.guest.ssh import Target
@@ -77,7 +77,7 @@ def command(
 def _vm_target(name: str, state_dir: Path) -> "Target":
     from vfio_kit.apply.journal import VmFolder
     from vfio_kit.guest.ssh import Target
-    from vfio_kit.model import check_name
+    from vfio_kit.model.vm import check_name
 
     check_name(name)
     folder = VmFolder(state_dir / name)

@@ -1,7 +1,7 @@
 """What verification runs in a guest: fixed commands over one connection, judged elsewhere."""
 
 from vfio_kit.guest.ssh import CommandTimeout, Connection
-from vfio_kit.model import CommandResult
+from vfio_kit.model.health import CommandResult
 
 _FUNCTIONS = """for d in /sys/bus/pci/devices/*; do
   read -r v < "$d/vendor" && read -r i < "$d/device" && read -r c < "$d/class" || continue

@@ -15,7 +15,7 @@ from paramiko.hostkeys import InvalidHostKey
 from paramiko.ssh_exception import NoValidConnectionsError
 
 from vfio_kit.errors import GuestError
-from vfio_kit.model import CommandResult
+from vfio_kit.model.health import CommandResult
 
 _PATIENCE = 90.0
 """Seconds for a banner, a handshake or an authentication; a booting guest needs many of them."""

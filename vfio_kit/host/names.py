@@ -3,9 +3,13 @@
 import contextlib
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES
 from vfio_kit.model import PciAddress, PciDevice
+
+if TYPE_CHECKING:
+    import pyudev
 
 _PCI_IDS = ("usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids", "var/lib/pciutils/pci.ids")
 
@@ -78,11 +82,19 @@ def _parse_pci_ids(text: str) -> dict[tuple[int, int], str]:
 def _from_udev(address: PciAddress) -> str | None:
     try:
         import pyudev  # noqa: PLC0415  (dear to import; only a live host needs it)
-    except ImportError:  # libudev is missing: the other sources remain
+
+        device = pyudev.Devices.from_name(_udev(), "pci", str(address))
+    except ImportError:  # libudev is missing, or cannot be loaded: the other sources remain
         return None
-    try:
-        device = pyudev.Devices.from_name(pyudev.Context(), "pci", str(address))
     except pyudev.DeviceNotFoundError:
         return None
     name = device.properties.get("ID_MODEL_FROM_DATABASE")
     return str(name) if name else None
+
+
+@cache
+def _udev() -> "pyudev.Context":
+    """The connection to udev's database; raises ImportError where libudev cannot be loaded."""
+    import pyudev  # noqa: PLC0415
+
+    return pyudev.Context()

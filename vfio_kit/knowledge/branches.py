@@ -10,7 +10,7 @@ to another one.
 
 from dataclasses import dataclass
 
-from vfio_kit.model import GuestPackage, KernelRange, Version
+from vfio_kit.model.advice import GuestPackage, KernelRange, Version
 
 _CUDA_NOTES = "https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/index.html"
 _CUDA_13_2 = "https://docs.nvidia.com/cuda/archive/13.2.0/cuda-toolkit-release-notes/"

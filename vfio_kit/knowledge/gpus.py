@@ -8,7 +8,7 @@ of 390.157, 418.226.00, 450.248.02, 470.256.02, 535.274.02, 550.163.01 and 595.
 
 from dataclasses import dataclass
 
-from vfio_kit.model import OpenModules, Version
+from vfio_kit.model.advice import OpenModules, Version
 
 NVIDIA = 0x10DE
 

@@ -5,7 +5,7 @@ Too old a driver makes no error there: Ollama runs on the CPU and says so in its
 
 from dataclasses import dataclass
 
-from vfio_kit.model import Version
+from vfio_kit.model.advice import Version
 
 LATEST = "latest"
 
