@@ -26,12 +26,12 @@ def board_of(host: Host, gpu: PciDevice) -> tuple[PciAddress, ...]:
         return ()
     parts = [
         other
-        for other in host.gpus()
+        for other in host.below(switch.address)
         if _identity(other) == _identity(gpu) and other.upstream[:-1] == gpu.upstream[:-1]
     ]
     slots = {part.address.slot for part in parts}
     ports = {part.upstream[-1] for part in parts}
-    below = (d for d in host.devices if switch.address in d.upstream and not d.is_bridge)
+    below = (device for device in host.below(switch.address) if not device.is_bridge)
     alone = all(device.address.slot in slots for device in below)
     # Each has a port of its own; more than the row says are more boards than one.
     if not alone or len(ports) != len(parts) or not 2 <= len(parts) <= row.gpus:

@@ -190,10 +190,9 @@ def _turns_off(word: str) -> bool:
 
 def _free_port(host: Host) -> str:
     """A root port that isolates and has nothing below; where none was read, nothing."""
-    taken = {address for device in host.devices for address in device.upstream}
-    for device in host.devices:
+    for device in host.bridges():
         config = device.config
-        if config is None or config.pcie_type != PcieType.ROOT_PORT or device.address in taken:
+        if config is None or config.pcie_type != PcieType.ROOT_PORT or host.below(device.address):
             continue
         if isolation(device) is Isolation.YES:
             return f" ({device.address} isolates and has nothing below it, if it leads to one)"

@@ -50,13 +50,11 @@ def _no_method(host: Host, device: PciDevice) -> bool:
 def _below_the_same_bridge(host: Host, functions: tuple[PciDevice, ...]) -> list[PciDevice]:
     """Endpoints that stay, at any depth below the bridge whose bus would be reset."""
     going = {function.address for function in functions}
-    bridges = functions[0].upstream[-1:]
     return [
         device
-        for device in host.devices
-        if device.address not in going
-        and not device.is_bridge
-        and any(bridge in device.upstream for bridge in bridges)
+        for bridge in functions[0].upstream[-1:]
+        for device in host.below(bridge)
+        if device.address not in going and not device.is_bridge
     ]
 
 

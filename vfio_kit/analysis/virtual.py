@@ -61,7 +61,7 @@ def _virtual_function(host: Host, function: PciDevice, physical: PciAddress) -> 
 
 def _has_virtual_functions(host: Host, function: PciDevice) -> Finding:
     count = function.virtual_functions
-    known = [str(d.address) for d in host.devices if d.physical_function == function.address]
+    known = [str(d.address) for d in host.virtual_functions_of(function.address)]
     which = f": {', '.join(known)}" if known and len(known) == count else ""
     are = "virtual function is" if count == 1 else "virtual functions are"
     return finding(

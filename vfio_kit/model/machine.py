@@ -118,24 +118,48 @@ class Host:
     uses: tuple[Use, ...] = ()
     holders: tuple[Holder, ...] = ()
     problems: tuple[ReadProblem, ...] = ()
-    _by_address: dict[PciAddress, PciDevice] = field(
-        init=False, repr=False, compare=False, default_factory=dict
-    )
-    _by_slot: dict[tuple[int, int, int], list[PciDevice]] = field(
-        init=False, repr=False, compare=False, default_factory=dict
-    )
+    _index: "_Index" = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for device in self.devices:
-            self._by_address[device.address] = device
-            self._by_slot.setdefault(device.address.slot, []).append(device)
+        object.__setattr__(self, "_index", _Index(self.devices))
 
     def device(self, address: PciAddress) -> PciDevice | None:
-        return self._by_address.get(address)
+        return self._index.by_address.get(address)
 
     def gpus(self) -> Iterator[PciDevice]:
         return (device for device in self.devices if device.is_gpu)
 
     def slot_of(self, device: PciDevice) -> tuple[PciDevice, ...]:
         """All functions of the device's slot, itself included, in order of their numbers."""
-        return tuple(self._by_slot.get(device.address.slot, ()))
+        return tuple(self._index.by_slot.get(device.address.slot, ()))
+
+    def below(self, bridge: PciAddress) -> tuple[PciDevice, ...]:
+        """All functions below a bridge, at any depth, in order of their addresses."""
+        return tuple(self._index.below.get(bridge, ()))
+
+    def virtual_functions_of(self, function: PciAddress) -> tuple[PciDevice, ...]:
+        """The SR-IOV virtual functions of a physical one, in order of their addresses."""
+        return tuple(self._index.virtual.get(function, ()))
+
+    def bridges(self) -> tuple[PciDevice, ...]:
+        """All bridges, in order of their addresses."""
+        return tuple(self._index.bridges)
+
+
+class _Index:
+    """Who stands where: a host may have thousands of functions, and each GPU asks."""
+
+    __slots__ = ("below", "bridges", "by_address", "by_slot", "virtual")
+
+    def __init__(self, devices: tuple[PciDevice, ...]) -> None:
+        self.by_address = {device.address: device for device in devices}
+        self.by_slot: dict[tuple[int, int, int], list[PciDevice]] = {}
+        self.below: dict[PciAddress, list[PciDevice]] = {}
+        self.virtual: dict[PciAddress, list[PciDevice]] = {}
+        self.bridges = [device for device in devices if device.is_bridge]
+        for device in devices:
+            self.by_slot.setdefault(device.address.slot, []).append(device)
+            for above in dict.fromkeys(device.upstream):
+                self.below.setdefault(above, []).append(device)
+            if device.physical_function is not None:
+                self.virtual.setdefault(device.physical_function, []).append(device)
