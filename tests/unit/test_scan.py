@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 import vfio_kit
+from tests.hosts.load import DESCRIPTIONS, load
 from tests.machines import (
     M4000,
     M4000_AUDIO,
@@ -26,6 +27,17 @@ from tests.unit.test_cli import vfio_kit as run
 
 SCHEMA = json.loads(
     (Path(vfio_kit.__file__).parent / "schemas/scan-1.schema.json").read_text("utf-8")
+)
+GOLDEN = Path(__file__).parents[1] / "golden/scan"
+TOLD = (
+    "acs-override",
+    "amd-ryzen-root-in-group",
+    "intel-desktop-peg-x8x8",
+    "no-interrupt-remapping",
+    "tesla-k80",
+    "tesla-m60",
+    "turing-four-functions",
+    "vmd",
 )
 NO_IOMMU = Machine((Function("0000:01:00.0", M4000), Function("0000:01:00.1", M4000_AUDIO)))
 NO_GPU = Machine((Function("0000:01:00.1", M4000_AUDIO, 6),))
@@ -270,3 +282,45 @@ def test_a_tree_of_several_root_buses(tree: Tree) -> None:
     )
     lines = run("scan", "--tree", "--root", tree(machine)).stdout.splitlines()
     assert [line for line in lines if line.startswith("pci")] == ["pci0000:80", "pci10000:e1"]
+
+
+# Machines of every kind, and what is said of some of them word for word.
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("machines")
+    for description in DESCRIPTIONS:
+        write_machine(folder / description.stem, load(description).machine)
+    return folder
+
+
+@pytest.mark.parametrize("name", [description.stem for description in DESCRIPTIONS])
+def test_every_kind_of_machine_is_told_in_every_form(machines: Path, name: str) -> None:
+    root = machines / name
+    found = document(run("scan", "--json", "--root", root))
+    jsonschema.validate(found, SCHEMA, jsonschema.Draft202012Validator)
+    assert undocumented(found, SCHEMA) == []
+    lines = run("scan", "--root", root).stdout.splitlines()
+    # A path is longer than a line now and then, and is not broken.
+    assert [line for line in lines if len(line) > 80 and " " in line.strip()] == []
+    drawn = run("scan", "--tree", "--root", root).stdout
+    addresses = [gpu["address"] for gpu in found["gpus"]]
+    assert all(f"─ {address}  " in drawn for address in addresses)
+    assert drawn.count("←") == len(addresses)
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_is_said_of_a_machine(
+    machines: Path, name: str, request: pytest.FixtureRequest
+) -> None:
+    root = machines / name
+    said = "".join(
+        f"$ vfio-kit {' '.join(words)}\n{run(*words, '--root', root).stdout}\n"
+        for words in (["scan"], ["scan", "--tree"])
+    )
+    golden = GOLDEN / f"{name}.txt"
+    if request.config.getoption("--update-goldens"):
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(said, "utf-8")
+    assert said == golden.read_text("utf-8")

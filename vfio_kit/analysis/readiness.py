@@ -33,8 +33,8 @@ def _interrupt_findings(gpu: PciDevice) -> list[Finding]:
             finding(
                 MSI_ONLY,
                 gpu.address,
-                f"{gpu.address} has MSI and no MSI-X: QEMU takes it, cloud-hypervisor does not",
-                "nothing to do with QEMU and libvirt, which is what vfio-kit renders",
+                f"{gpu.address} has MSI and no MSI-X",
+                "stay with QEMU: cloud-hypervisor takes MSI-X alone",
             )
         ]
     return [
