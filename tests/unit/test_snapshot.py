@@ -26,9 +26,10 @@ from tests.unit.test_cli import vfio_kit
 from vfio_kit.analysis.isolation import host_findings
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.host import replay
+from vfio_kit.host.config_space import parse_config_space
 from vfio_kit.host.machine import names_of, read_machine
 from vfio_kit.host.replay import SnapshotTree
-from vfio_kit.host.scrub import config_without_identity, public_path
+from vfio_kit.host.scrub import config_without_identity, nameless_path
 from vfio_kit.host.snapshot import take_snapshot
 from vfio_kit.host.snapshot_names import MANIFEST, VERSION
 from vfio_kit.host.tree import Tree
@@ -143,7 +144,7 @@ def test_what_concerns_nobody_is_left_out(tmp_path: Path) -> None:
 def test_config_space_loses_its_serial_number_and_what_vendors_put_there() -> None:
     data = bytearray(0xEE for _ in range(4096))
     data[0x06:0x08] = (0x0010).to_bytes(2, "little")
-    data[0x34] = 0x60
+    data[0x0E], data[0x34] = 0x00, 0x60
     data[0x60:0x64] = bytes([0x09, 0x78, 0x10, 0x99])  # vendor specific, then MSI
     data[0x78:0x7C] = bytes([0x05, 0x00, 0x80, 0x00])
     data[0x100:0x104] = (0x0003 | 1 << 16 | 0x148 << 20).to_bytes(4, "little")  # serial number
@@ -166,10 +167,36 @@ def test_config_space_of_any_kind_is_cut_down(size: int, byte: int) -> None:
     assert config_without_identity(kept) == kept
 
 
+@pytest.mark.parametrize("header_type", [0, 1, 2, 0x80])
+def test_of_every_kind_of_header_the_capabilities_are_found(header_type: int) -> None:
+    data = bytearray(256)
+    data[:4], data[0x06], data[0x0E] = b"\x4c\x10\x50\xac", 0x10, header_type
+    data[0x14 if header_type == 2 else 0x34] = 0x40
+    data[0x40:0x42] = b"\x05\x00"
+    found = parse_config_space(config_without_identity(bytes(data)))
+    assert found == parse_config_space(bytes(data))
+    assert found is not None
+    assert found.msi
+
+
 def test_a_mediated_devices_uuid_is_told_apart_and_not_told() -> None:
     uuid = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
-    assert uuid not in public_path(f"a/{uuid}/b")
-    assert public_path(f"a/{uuid}") == public_path(f"a/{uuid}") != public_path(f"a/{uuid[:-1]}8")
+    assert uuid not in nameless_path(f"a/{uuid}/b")
+    assert (
+        nameless_path(f"a/{uuid}") == nameless_path(f"a/{uuid}") != nameless_path(f"a/{uuid[:-1]}8")
+    )
+
+
+def test_an_interface_named_after_its_mac_address_is_told_without_it(tmp_path: Path) -> None:
+    named = ("enx0123456789ab", "enx0123456789ac", "eth0")
+    machine = m4000_shared()
+    functions = (replace(f, interfaces=named if f.interfaces else ()) for f in machine.functions)
+    root = write_machine(tmp_path / "host", replace(machine, functions=tuple(functions)))
+    file = packed(root, tmp_path / "a.tar.gz")
+    assert b"0123456789a" not in gzip.decompress(file.read_bytes())
+    here, there = read_machine(root), read_machine(file)
+    assert here == there
+    assert [d.interfaces for d in here.devices if d.interfaces] == [("enx…", "eth0")]
 
 
 def test_owners_and_times_are_nobodys(tmp_path: Path) -> None:
@@ -269,6 +296,23 @@ def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     file.write_bytes(archive_of(*((entry(f"sys/{n}"), b"") for n in range(20))))
     with pytest.raises(UsageError, match="more than 10 members"):
         SnapshotTree(file)
+
+
+def test_too_many_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member with a long path stands for hundreds of them."""
+    monkeypatch.setattr(replay, "_MOST_MEMBERS", 100)
+    file = tmp_path / "s.tar.gz"
+    file.write_bytes(archive_of((entry("a/" * 200 + "b"), b"")))
+    with pytest.raises(UsageError, match="more than 100 folders"):
+        SnapshotTree(file)
+
+
+def test_folders_above_a_member_are_there_unsaid(tmp_path: Path) -> None:
+    file = tmp_path / "s.tar.gz"
+    file.write_bytes(archive_of((entry("a/b/c/d"), b"")))
+    tree = SnapshotTree(file)
+    assert [tree.names(name) for name in ("a", "a/b", "a/b/c")] == [["b"], ["c"], ["d"]]
+    assert tree.exists("a")
 
 
 @pytest.mark.parametrize(

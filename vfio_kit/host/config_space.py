@@ -9,9 +9,9 @@ from vfio_kit.model import Acs, ConfigSpace
 
 _HEADER = 64
 _CONVENTIONAL = 256
-_STATUS, _HEADER_TYPE = 0x06, 0x0E
-_HAS_CAPABILITIES = 0x10
-_FIRST_POINTER = {0: 0x34, 1: 0x34, 2: 0x14}
+STATUS, HEADER_TYPE = 0x06, 0x0E
+HAS_CAPABILITIES = 0x10
+FIRST_POINTER = {0: 0x34, 1: 0x34, 2: 0x14}
 """Header type (function, PCI-to-PCI bridge, CardBus bridge) -> where the list of capabilities is
 said to begin."""
 _MSI, _PCI_EXPRESS, _MSIX = 0x05, 0x10, 0x11
@@ -25,9 +25,9 @@ def parse_config_space(data: bytes) -> ConfigSpace | None:
     """
     if len(data) < _HEADER or len(set(data[:_HEADER])) == 1:
         return None
-    header_type = data[_HEADER_TYPE]
+    header_type = data[HEADER_TYPE]
     multifunction = bool(header_type & 0x80)
-    pointer = _FIRST_POINTER.get(header_type & 0x7F)
+    pointer = FIRST_POINTER.get(header_type & 0x7F)
     places = None if pointer is None else _capabilities(data, pointer)
     if places is None:
         return ConfigSpace(multifunction, capabilities_read=False, extended_read=False)
@@ -52,7 +52,7 @@ def _capabilities(data: bytes, pointer: int) -> dict[int, int] | None:
     places: dict[int, int] = {}
     if len(data) < _CONVENTIONAL:
         return None
-    if not data[_STATUS] & _HAS_CAPABILITIES:
+    if not data[STATUS] & HAS_CAPABILITIES:
         return places
     seen = set()
     position = data[pointer] & ~3

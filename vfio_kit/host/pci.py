@@ -62,7 +62,7 @@ def with_details(tree: Tree, device: PciDevice) -> PciDevice:
         numa_node=None if numa_node is None or numa_node < 0 else numa_node,
         boot_vga=device.is_gpu and tree.number(f"{base}/boot_vga", base=10, most=1) == 1,
         reset_methods=None if methods is None else tuple(methods.split()),
-        interfaces=tuple(map(public_interface, tree.names(f"{base}/net"))),
+        interfaces=tuple(dict.fromkeys(map(public_interface, tree.names(f"{base}/net")))),
         config=None if config is None else parse_config_space(config),
         bars=() if device.is_bridge else _bars(tree, f"{base}/resource"),
         power_state=tree.text(f"{base}/power_state"),

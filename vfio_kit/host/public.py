@@ -29,7 +29,7 @@ _OF_A_MAC = re.compile(r"([a-z]{2}x)[0-9a-f]{12,40}")
 _NAMED_ARRAY = re.compile(r"md_.*")
 """mdadm.conf(5), CREATE names=yes: the kernel's name of an array holds the name it was given."""
 
-_UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
+_UNPRINTABLE = re.compile(rf"[^\x21-\x7e{HIDDEN}]")
 
 
 def public_path(path: str) -> str:
@@ -43,7 +43,7 @@ def public_path(path: str) -> str:
 
 
 def public_interface(name: str) -> str:
-    """An interface's name without the MAC address that it may hold: enx…"""
+    """An interface's name without the MAC address that it may hold: enx…, which itself is kept."""
     return _OF_A_MAC.sub(rf"\1{HIDDEN}", _UNPRINTABLE.sub("?", name))
 
 

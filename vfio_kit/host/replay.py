@@ -19,7 +19,9 @@ from vfio_kit.host.tree import LIMIT, LONG, Tree
 from vfio_kit.model import ReadProblem
 
 _MOST_BYTES = 64 * 1024 * 1024
-_MOST_MEMBERS = 500_000
+_MOST_MEMBERS = 100_000
+"""Also of folders, which a member with a long path makes many of. A host of 4,000 functions has
+some 40,000."""
 _LONGEST_NAME = 1024
 _MOST_HOPS = 16
 
@@ -79,17 +81,22 @@ class SnapshotTree(Tree):
                 raise ValueError("it is a folder and a link")
             self._links[name] = entry.linkname
         else:
-            self._children.setdefault(name, set())
+            self._make_folder(name)
 
     def _make_folder(self, name: str) -> None:
+        """Makes a folder and those above it."""
+        missing = []
         while name not in self._children:
-            if name in self._files or name in self._links:
-                raise ValueError(f"{name} is no folder")
-            self._children[name] = set()
-            parent, _, child = name.rpartition("/")
-            self._children.setdefault(parent, set())
+            missing.append(name)
+            name = name.rpartition("/")[0]
+        for folder in reversed(missing):
+            if folder in self._files or folder in self._links:
+                raise ValueError(f"{folder} is no folder")
+            if len(self._children) >= _MOST_MEMBERS:
+                raise ValueError(f"there are more than {_MOST_MEMBERS} folders")
+            parent, _, child = folder.rpartition("/")
             self._children[parent].add(child)
-            name = parent
+            self._children[folder] = set()
 
     def _behind_links(self, name: str) -> str:
         """The place of a path: links on its way are followed, the last component's is not."""

@@ -3,10 +3,12 @@
 import hashlib
 import re
 
+from vfio_kit.host.config_space import FIRST_POINTER, HAS_CAPABILITIES, HEADER_TYPE, STATUS
+from vfio_kit.host.public import public_interface
+
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 _HEADER = 64
-_STATUS, _CAPABILITIES_LISTED, _FIRST = 0x06, 0x10, 0x34
 _KEPT = {0x01: 8, 0x05: 4, 0x10: 4, 0x11: 4}
 """Bytes that are kept of a capability: PM, MSI, PCI Express, MSI-X. Of the others the head."""
 _EXTENDED = 0x100
@@ -22,8 +24,9 @@ def config_without_identity(data: bytes) -> bytes:
     """
     kept = bytearray(len(data))
     kept[:_HEADER] = data[:_HEADER]
-    if len(data) > _HEADER and data[_STATUS] & _CAPABILITIES_LISTED:
-        place, seen = data[_FIRST] & 0xFC, set[int]()
+    pointer = FIRST_POINTER.get(data[HEADER_TYPE] & 0x7F) if len(data) > _HEADER else None
+    if pointer is not None and data[STATUS] & HAS_CAPABILITIES:
+        place, seen = data[pointer] & 0xFC, set[int]()
         while _HEADER <= place <= min(len(data), _EXTENDED) - 2 and place not in seen:
             seen.add(place)
             size = _KEPT.get(data[place], 2)
@@ -39,6 +42,10 @@ def config_without_identity(data: bytes) -> bytes:
     return bytes(kept[: len(data)])
 
 
-def public_path(path: str) -> str:
-    """The path with every UUID (a mediated device has one for a name) told apart, not told."""
+def nameless_path(path: str) -> str:
+    """The path with every UUID (a mediated device has one for a name) told apart, not told, and
+    without the MAC address that an interface may be named after."""
+    folder, slash, name = path.rpartition("/")
+    if folder.endswith("/net"):
+        path = f"{folder}{slash}{public_interface(name)}"
     return _UUID.sub(lambda found: hashlib.sha256(found[0].encode()).hexdigest()[:12], path)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vfio_kit.host.read import NameLookup, read_tree
-from vfio_kit.host.scrub import config_without_identity, public_path
+from vfio_kit.host.scrub import config_without_identity, nameless_path
 from vfio_kit.host.snapshot_names import MANIFEST, NAMES, PROBLEMS, VERSION
 from vfio_kit.host.tree import LIMIT, Tree
 from vfio_kit.model import PciDevice
@@ -38,25 +38,25 @@ class RecordingTree(Tree):
         data = super().data(name, limit, private=private)
         if data is not None and not self._within_extract:
             is_config = name.rpartition("/")[2] == "config"
-            self.files[public_path(name)] = config_without_identity(data) if is_config else data
+            self.files[nameless_path(name)] = config_without_identity(data) if is_config else data
         return data
 
     def target(self, name: str, *, private: bool = False) -> str | None:
         target = super().target(name, private=private)
         if target is not None and not self._within_extract:
-            self.links[public_path(name)] = public_path(self._relative(name, target))
+            self.links[nameless_path(name)] = nameless_path(self._relative(name, target))
         return target
 
     def names(self, name: str, *, private: bool = False) -> list[str]:
         names = super().names(name, private=private)
         if not self._within_extract:
-            self.folders.update(public_path(f"{name}/{child}") for child in names)
+            self.folders.update(nameless_path(f"{name}/{child}") for child in names)
         return names
 
     def exists(self, name: str) -> bool:
         found = super().exists(name)
         if found and not self._within_extract:
-            self.folders.add(public_path(name))
+            self.folders.add(nameless_path(name))
         return found
 
     def extract(self, name: str, compute: Callable[[], str | None]) -> str | None:
