@@ -23,6 +23,14 @@ def require_files(plan: "UpPlan") -> None:
             raise UsageError(f"no {what} at {path}", "give the path of a file that is there")
 
 
+def require_down(folder: "VmFolder") -> None:
+    """Raises UsageError where the VM is up, or is not taken down to the end."""
+    if folder.outstanding():
+        raise UsageError(
+            f"{folder.name!r} is up, or half up, already", f"vfio-kit down {folder.name}"
+        )
+
+
 def prepare(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> "Work":
     """Looks once more at everything that could stand in the way; changes nothing."""
     from vfio_kit.apply.files import require_reachable
@@ -50,8 +58,7 @@ def prepare(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> "Wo
 
 def _require_free_name(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> None:
     name = plan.domain.name
-    if folder.outstanding():
-        raise UsageError(f"{name!r} is up, or half up, already", f"vfio-kit down {name}")
+    require_down(folder)
     if hypervisor.domain(name) is not None:
         raise UsageError(
             f"libvirt has a domain {name!r} already, and vfio-kit did not make it",

@@ -21,7 +21,7 @@ from vfio_kit.cli.common import (
     step,
     uninterrupted,
 )
-from vfio_kit.cli.preflight import prepare, require_files
+from vfio_kit.cli.preflight import prepare, require_down, require_files
 from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
 from vfio_kit.errors import (
     GuestError,
@@ -68,11 +68,13 @@ def command(
     from vfio_kit.apply.journal import VmFolder
 
     spec = spec_from(spec_file, name, values)
+    require_root("up")
+    folder = VmFolder(state_dir.absolute() / spec.name)
+    # Before the host is judged: of a VM that is up the judgement is that a VM has the GPU.
+    require_down(folder)
     plan = plan_from(Path("/"), spec, state_dir, image_dir)
     require_files(plan)
-    require_root("up")
     print_findings(plan.findings, err=True)
-    folder = VmFolder(Path(plan.state_dir))
     report = _Report(plan, folder)
     with sigterm_as_interrupt(), folder.locked():
         try:
