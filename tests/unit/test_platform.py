@@ -254,6 +254,16 @@ def test_modules_that_are_blacklisted_take_nothing(tmp_path: Path) -> None:
     assert matching(tmp_path, files=files, cmdline=cmdline) == [("nvidia",), ()]
 
 
+@pytest.mark.parametrize(("override", "free"), [("vfio-pci", True), ("(null)", False)])
+def test_a_function_reserved_for_one_driver_is_taken_by_no_other(
+    tmp_path: Path, override: str, free: bool
+) -> None:
+    files = {"sys/devices/pci0000:00/0000:01:00.0/driver_override": f"{override}\n".encode()}
+    gpu, audio = matching(tmp_path, files=files)
+    assert gpu == (() if free else ("nouveau", "nvidia", "nvidiafb"))
+    assert audio == ("snd_hda_intel",)
+
+
 def test_other_devices_are_not_asked_for(tmp_path: Path) -> None:
     alone = Machine((AUDIO,), aliases=ALIASES)
     root = write_machine(tmp_path, alone)
@@ -317,10 +327,17 @@ def test_words_that_blacklist_concern_us(tmp_path: Path) -> None:
 IN_A_GROUP = function("01:00.0", M4000, 6)
 
 
-def judged(cmdline: str = "", **fields: Any) -> list[Finding]:
+def judged(cmdline: str = "", machine: str = "x86_64", **fields: Any) -> list[Finding]:
+    there = Platform(**fields)
     return list(
         platform_findings(
-            host(IN_A_GROUP, cmdline=cmdline, kernel_release="6.12", platform=Platform(**fields))
+            host(
+                IN_A_GROUP,
+                cmdline=cmdline,
+                machine=machine,
+                kernel_release="6.12",
+                platform=there,
+            )
         )
     )
 
@@ -345,6 +362,24 @@ JUDGEMENTS: dict[str, tuple[dict[str, Any], str, Level, tuple[str, ...], tuple[s
         Level.WARN,
         ("a guest can send the host any interrupt",),
         ("trust",),
+    ),
+    "unsafe as soon as the module is loaded": (
+        {"interrupt_remapping": False, "cmdline": "vfio_iommu_type1.allow_unsafe_interrupts=1"},
+        "VK204",
+        Level.WARN,
+        ("a guest can send the host any interrupt",),
+        ("trust",),
+    ),
+    "unsafe on the command line, and switched off since": (
+        {
+            "interrupt_remapping": False,
+            "unsafe_interrupts": False,
+            "cmdline": "vfio_iommu_type1.allow_unsafe_interrupts=1",
+        },
+        "VK203",
+        Level.BLOCK,
+        ("does not remap interrupts",),
+        ("firmware set-up",),
     ),
     "unsafe, and not needed": (
         {"interrupt_remapping": True, "unsafe_interrupts": True},
@@ -387,6 +422,13 @@ JUDGEMENTS: dict[str, tuple[dict[str, Any], str, Level, tuple[str, ...], tuple[s
         Level.BLOCK,
         ("there is no /dev/kvm",),
         ("modprobe kvm;",),
+    ),
+    "no KVM, Arm": (
+        {"kvm": False, "machine": "aarch64"},
+        "VK206",
+        Level.BLOCK,
+        ("there is no /dev/kvm",),
+        ("dmesg | grep -i kvm", "EL2"),
     ),
     "Secure Boot": (
         {"secure_boot": True},

@@ -133,6 +133,18 @@ def test_a_directory_that_is_no_group_is_no_group(tree: Path) -> None:
     assert sorted(read_host(tree).iommu_groups) == [0, 1, 2, 6]
 
 
+def test_a_group_that_vfio_made_up_is_none(tree: Path) -> None:
+    """With enable_unsafe_noiommu_mode: there is no IOMMU behind it."""
+    group = tree / "sys/kernel/iommu_groups/6"
+    (tree / GPU / "driver").symlink_to("../../../../bus/pci/drivers/vfio-pci")
+    (group / "name").write_bytes(b"vfio-noiommu\n")
+    host = read_host(tree)
+    assert sorted(host.iommu_groups) == [0, 1, 2]
+    assert [d.iommu_group for d in host.devices if d.address.bus == 1] == [None, None]
+    (group / "name").write_bytes(b"another\n")
+    assert sorted(read_host(tree).iommu_groups) == [0, 1, 2, 6]
+
+
 def test_no_sysfs_is_said_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(HostError) as caught:
         read_host(tmp_path)

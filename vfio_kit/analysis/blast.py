@@ -195,7 +195,7 @@ def _finding(
 ) -> Finding:
     message = loss.sentence.format(at=at, things=things) + more
     accepting = f"; or, {loss.condition}, --accept-loss {at}" if accept else ""
-    return finding(loss.kind, at, message, loss.way_out + accepting)
+    return replace(finding(loss.kind, at, message, loss.way_out + accepting), acceptable=accept)
 
 
 def _joined(things: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from vfio_kit.analysis.acs import (
     what_it_lacks,
 )
 from vfio_kit.analysis.describe import describe
+from vfio_kit.knowledge.architectures import POWER
 from vfio_kit.knowledge.findings import (
     ACS_UNREADABLE,
     CONVENTIONAL_BRIDGE,
@@ -23,7 +24,7 @@ Devices = tuple[PciDevice, ...]
 
 _MOST_NAMED = 8
 _ACS_PARAMETERS = ("disable_acs_redir", "config_acs", "noacs")
-_NOT_PCI_RULES = ("ppc64", "ppc64le", "s390x")
+_NOT_PCI_RULES = (*POWER, "s390x")
 
 
 def conventional_finding(

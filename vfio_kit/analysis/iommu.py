@@ -7,14 +7,13 @@ and the kernel's command line.
 """
 
 from vfio_kit.analysis.cmdline import values
+from vfio_kit.knowledge.architectures import POWER, X86
 from vfio_kit.knowledge.findings import NO_IOMMU, finding
 from vfio_kit.model import Finding, Host
 
 _ADD_PARAMETER = (
     "add {parameter} to GRUB_CMDLINE_LINUX in /etc/default/grub, run update-grub, and reboot"
 )
-_X86 = ("x86_64", "i686", "i586", "i386")
-_POWER = ("ppc64", "ppc64le")
 
 
 def explain_no_iommu(host: Host) -> Finding:
@@ -38,14 +37,14 @@ def _reason(host: Host) -> tuple[str, str]:
         )
     if host.machine == "aarch64":
         return _arm(host)
-    if host.machine in _POWER:
+    if host.machine in POWER:
         return (
             "on POWER they come with the PCI host bridges and their DMA windows (TCE), and this "
             f"{host.machine} kernel set none up",
             "modprobe vfio_iommu_spapr_tce; if that brings none, see dmesg | grep -i -e tce -e "
             "iommu; in a partition (LPAR), ask the hypervisor for a whole slot",
         )
-    if host.machine not in _X86:
+    if host.machine not in X86:
         return _other(host)
     return _x86(host)
 

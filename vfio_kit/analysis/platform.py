@@ -6,6 +6,7 @@ Only what is known speaks: a value of None says nothing.
 from collections.abc import Callable
 
 from vfio_kit.analysis.cmdline import values
+from vfio_kit.knowledge.architectures import X86
 from vfio_kit.knowledge.findings import (
     LOCKDOWN,
     MEMLOCK,
@@ -23,6 +24,7 @@ GUEST_GIB = 8
 """RAM of the guest that limits are measured against."""
 _MEMLOCK_KIB = (GUEST_GIB + 1) * 1024 * 1024
 """VFIO pins all of the guest's RAM; libvirt's rule for one device without vIOMMU adds 1 GiB."""
+_UNSAFE = "vfio_iommu_type1.allow_unsafe_interrupts"
 _MODULES = {"vmx": "kvm_intel", "svm": "kvm_amd"}
 
 
@@ -38,7 +40,7 @@ def _interrupts(host: Host) -> Finding | None:
     Without IOMMU groups there is nothing to hand out; that has a finding of its own.
     """
     platform = host.platform
-    if platform.unsafe_interrupts:
+    if _unsafe_allowed(host):
         return _unsafe_interrupts(remapped=bool(platform.interrupt_remapping))
     if platform.interrupt_remapping is not False or not host.iommu_groups:
         return None
@@ -61,6 +63,13 @@ def _interrupts(host: Host) -> Finding | None:
         "has none: vfio_iommu_type1.allow_unsafe_interrupts=1 makes VFIO go on, and lets the guest "
         "crash or take over the host; vfio-kit never sets it",
     )
+
+
+def _unsafe_allowed(host: Host) -> bool:
+    """As the module says; until it is loaded, as the kernel's command line will have it."""
+    if host.platform.unsafe_interrupts is not None:
+        return host.platform.unsafe_interrupts
+    return bool({"1", "y", "Y"} & set(values(host.cmdline, _UNSAFE)))
 
 
 def _unsafe_interrupts(*, remapped: bool) -> Finding:
@@ -103,6 +112,14 @@ def _vfio_pci(host: Host) -> Finding | None:
 def _kvm(host: Host) -> Finding | None:
     if host.platform.kvm is not False:
         return None
+    if host.machine not in X86:
+        return finding(
+            NO_KVM,
+            None,
+            "there is no /dev/kvm",
+            "see why: dmesg | grep -i kvm (on Arm firmware has to start the kernel at EL2; on "
+            "POWER: modprobe kvm_hv)",
+        )
     kind = host.platform.virtualization
     if kind == "":
         return finding(

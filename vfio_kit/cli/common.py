@@ -1,7 +1,6 @@
 """What several commands share: options, reading the host, and how things are printed."""
 
 import contextlib
-import json
 import os
 import shlex
 import shutil
@@ -92,6 +91,8 @@ def require_root(what: str) -> None:
 
 
 def print_json(document: dict[str, Any]) -> None:
+    import json
+
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 

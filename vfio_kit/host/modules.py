@@ -12,6 +12,7 @@ from vfio_kit.errors import UsageError
 from vfio_kit.host.tree import LONG, Tree
 from vfio_kit.model import PciAddress
 
+_DEVICES = "sys/bus/pci/devices"
 _MODPROBE_D = ("lib/modprobe.d", "usr/lib/modprobe.d", "run/modprobe.d", "etc/modprobe.d")
 """Of files of one name the last one counts."""
 _BLACKLISTING = ("modprobe.blacklist=", "module_blacklist=")
@@ -47,7 +48,8 @@ def read_matching_modules(
 ) -> dict[PciAddress, tuple[str, ...]]:
     """Function -> names of modules that udev would load for it, sorted.
 
-    What is blacklisted is left out. vfio-pci has no alias of this kind: it takes nothing by itself.
+    What is blacklisted is left out, and so are functions with a driver_override. vfio-pci has no
+    alias of this kind: it takes nothing by itself.
     """
 
     def compute() -> str:
@@ -72,7 +74,9 @@ def _matches(tree: Tree, addresses: list[PciAddress], release: str, cmdline: str
     wanted = {
         address: modalias
         for address in addresses
-        if (modalias := tree.text(f"sys/bus/pci/devices/{address}/modalias"))
+        if (modalias := tree.text(f"{_DEVICES}/{address}/modalias"))
+        # Reserved for one driver, as driverctl does it: no other one takes it.
+        and tree.text(f"{_DEVICES}/{address}/driver_override") in (None, "", "(null)")
     }
     aliases = _aliases(tree.text(f"{folder}/modules.alias", LONG) or "", wanted)
     blocked = _blacklist(tree, cmdline)

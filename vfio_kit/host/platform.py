@@ -8,6 +8,7 @@ from typing import TypeVar
 from vfio_kit.host.framebuffer import read_framebuffers
 from vfio_kit.host.modules import has_module
 from vfio_kit.host.tree import LONG, Tree
+from vfio_kit.knowledge.architectures import X86
 from vfio_kit.model import NumaNode, Platform
 
 _CONCERNING = re.compile(
@@ -129,7 +130,7 @@ def _interrupt_remapping(tree: Tree, machine: str) -> bool | None:
     Chips behind remapping hardware are called IR-IO-APIC, IR-PCI-MSI…, in guests of some
     hypervisors vIR-… or HYPERV-IR-…; DMAR-MSI, the IOMMU's own, is never remapped.
     """
-    if machine not in ("x86_64", "i686", "i386", "i586"):
+    if machine not in X86:
         return None
     chips = _CHIP.findall(tree.text("proc/interrupts", _INTERRUPTS_LIMIT) or "")
     if any(_REMAPPED.match(chip) for chip in chips):

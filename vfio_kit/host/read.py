@@ -29,6 +29,9 @@ NameLookup = Callable[[PciDevice], str | None]
 Groups = dict[int, tuple[PciAddress, ...]]
 
 _GROUPS = "sys/kernel/iommu_groups"
+_NO_IOMMU = "vfio-noiommu"
+"""What VFIO names a group that it makes up for a device without an IOMMU (drivers/vfio/group.c),
+where enable_unsafe_noiommu_mode is on."""
 
 
 def read_host(root: Path = Path("/"), name_of: NameLookup | None = None) -> Host:
@@ -51,7 +54,9 @@ def read_tree(tree: Tree, name_of: NameLookup | None = None) -> Host:
     names = tree.names(DEVICES)
     devices = [d for d in (read_device(tree, name) for name in names) if d is not None]
     devices.sort(key=lambda device: device.address)
-    groups = _groups(tree, devices)
+    made_up = _made_up_groups(tree, devices)
+    devices = [replace(d, iommu_group=None) if d.iommu_group in made_up else d for d in devices]
+    groups = _groups(tree, devices, made_up)
     wanted = _looked_at_closely(devices, groups)
     devices = [with_details(tree, d) if d.address in wanted else d for d in devices]
     if name_of is not None:
@@ -77,17 +82,25 @@ def read_tree(tree: Tree, name_of: NameLookup | None = None) -> Host:
     )
 
 
-def _groups(tree: Tree, devices: Iterable[PciDevice]) -> Groups:
+def _made_up_groups(tree: Tree, devices: Iterable[PciDevice]) -> frozenset[int]:
+    """The numbers of groups that no IOMMU stands behind: of devices that a VFIO driver has."""
+    numbers = {d.iommu_group for d in devices if "vfio" in (d.driver or "")}
+    known = (number for number in numbers if number is not None)
+    return frozenset(n for n in known if tree.text(f"{_GROUPS}/{n}/name") == _NO_IOMMU)
+
+
+def _groups(tree: Tree, devices: Iterable[PciDevice], made_up: frozenset[int]) -> Groups:
     """The groups' own lists, and the devices' links into them: either may be unreadable."""
     groups: dict[int, set[PciAddress]] = {}
     for device in devices:
         if device.iommu_group is not None:
             groups.setdefault(device.iommu_group, set()).add(device.address)
-    for number in (name for name in tree.names(_GROUPS) if name.isdecimal()):
+    numbers = (int(name) for name in tree.names(_GROUPS) if name.isdecimal())
+    for number in (number for number in numbers if number not in made_up):
         path = f"{_GROUPS}/{number}/devices"
         # A group may hold platform devices as well; only PCI functions concern us.
         members = [address_of(tree, f"{path}/{n}", n) for n in tree.names(path) if ":" in n]
-        groups.setdefault(int(number), set()).update(m for m in members if m is not None)
+        groups.setdefault(number, set()).update(m for m in members if m is not None)
     return {number: tuple(sorted(groups[number])) for number in sorted(groups)}
 
 

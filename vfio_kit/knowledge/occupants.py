@@ -6,6 +6,7 @@ SERVICES = {
     "dcgm-exporter": "systemctl stop dcgm-exporter",
     "ollama": "systemctl stop ollama",
     "Xorg": "systemctl stop display-manager",
+    "systemd-logind": "systemctl stop display-manager",
     "Xwayland": "systemctl stop display-manager",
     "gnome-shell": "systemctl stop display-manager",
     "kwin_wayland": "systemctl stop display-manager",
@@ -16,7 +17,8 @@ SERVICES = {
     "pulseaudio": "systemctl --user stop pulseaudio.socket pulseaudio",
 }
 """A process's name as the kernel keeps it (15 characters) -> the command that ends it for good:
-killed alone, a service comes back. Source: the units that these programs ship."""
+killed alone, a service comes back. Source: the units that these programs ship. systemd-logind opens
+displays for the desktop, and closes them when that ends (org.freedesktop.login1(5), TakeDevice)."""
 
 DRIVER_NOTES = {
     "nvidia": "end what uses the GPU before (nvidia-smi names it): unbinding nvidia waits for it "

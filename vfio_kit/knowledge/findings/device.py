@@ -349,10 +349,10 @@ DRIVER_MATCHES = FindingKind(
     "a driver of the host would grab the device",
     story="""
     The function is free now, or at vfio-pci, but modules of this kernel match it: their aliases in
-    `/lib/modules/VERSION/modules.alias` fit its ids, and no blacklist in modprobe.d or on the
-    command line keeps them off. At the next start of the host, when the card is plugged in or the
-    bus is scanned anew, and when libvirt gives it back, udev loads the module and the card is
-    bound.
+    `/lib/modules/VERSION/modules.alias` fit its ids, and neither a blacklist in modprobe.d or on
+    the command line nor a `driver_override` keeps them off. At the next start of the host, when the
+    card is plugged in or the bus is scanned anew, and when libvirt gives it back, udev loads the
+    module and the card is bound.
 
     That is harmless for one guest that is started by hand. For a card that is meant for guests it
     means a driver that sets it up and leaves traces in it, perhaps a console on it, a desktop that
