@@ -20,18 +20,13 @@ _LARGE = 4 * _GIB
 def mmio_window(devices: Iterable[PciDevice]) -> int:
     """Bytes of the 64-bit MMIO window that a guest with these devices needs; 0 for none.
 
-    A power of two. Every device has the next power of two above the sum of its 64-bit BARs: in
-    there they find place at their natural alignment, with some left for the bridge above and for
-    virtual devices. So the window is more than the sum of all BARs, and at most what twice the sum
-    rounds up to. One half of a K80 (16 GiB + 32 MiB) takes 32 GiB, two take 64, four take 128,
-    which is what OVMF was measured to need.
+    The next power of two from twice the sum of their 64-bit BARs: in there all find place at their
+    natural alignment, with some left for the bridges above them and for virtual devices. One half
+    of a K80 (16 GiB + 32 MiB) takes 64 GiB, two take 128; for four OVMF was measured to need 128
+    at least, and they take 256.
     """
-    total = sum(_power_above(size) for d in devices if (size := _sum_of_64bit(d)))
+    total = 2 * sum(map(_sum_of_64bit, devices))
     return 1 << (total - 1).bit_length() if total else 0
-
-
-def _power_above(size: int) -> int:
-    return 1 << size.bit_length()
 
 
 def _sum_of_64bit(device: PciDevice) -> int:
