@@ -172,6 +172,10 @@ def test_every_link_may_lead_elsewhere(machine: Path, target: str) -> None:
         ("resource", b"what\n"),
         ("resource", b"0x0 0x1\n"),
         ("subsystem_device", b""),
+        ("power_state", b"45a"),
+        ("removable", b""),
+        ("reset_method", b"45a"),
+        ("config", b"45a"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_file(machine: Path, name: str, content: bytes) -> None:

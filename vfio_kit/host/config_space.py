@@ -7,7 +7,7 @@ Layout: PCI Local Bus Specification 3.0, chapter 6; PCI Express Base Specificati
 
 from vfio_kit.model import Acs, ConfigSpace
 
-_HEADER = 64
+HEADER = 64
 _CONVENTIONAL = 256
 STATUS, HEADER_TYPE = 0x06, 0x0E
 HAS_CAPABILITIES = 0x10
@@ -23,7 +23,7 @@ def parse_config_space(data: bytes) -> ConfigSpace | None:
 
     Never raises: lists that loop, or lead out of the config space, end there, as in the kernel.
     """
-    if len(data) < _HEADER or len(set(data[:_HEADER])) == 1:
+    if len(data) < HEADER or len(set(data[:HEADER])) == 1:
         return None
     header_type = data[HEADER_TYPE]
     multifunction = bool(header_type & 0x80)
@@ -56,7 +56,7 @@ def _capabilities(data: bytes, pointer: int) -> dict[int, int] | None:
         return places
     seen = set()
     position = data[pointer] & ~3
-    while position >= _HEADER and position not in seen:
+    while position >= HEADER and position not in seen:
         seen.add(position)
         identity, following = data[position], data[position + 1]
         if identity == 0xFF:

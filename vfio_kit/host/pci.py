@@ -1,13 +1,14 @@
 """PCI functions as sysfs shows them: in short for all, in detail for those that matter."""
 
+import re
 from dataclasses import replace
 
 from vfio_kit.errors import UsageError
-from vfio_kit.host.config_space import parse_config_space
+from vfio_kit.host.config_space import HEADER, parse_config_space
 from vfio_kit.host.modules import read_matching_modules
 from vfio_kit.host.public import public_interface
 from vfio_kit.host.tree import Tree
-from vfio_kit.model import Bar, PciAddress, PciDevice
+from vfio_kit.model import Bar, ConfigSpace, PciAddress, PciDevice
 
 DEVICES = "sys/bus/pci/devices"
 
@@ -15,6 +16,11 @@ _CONFIG_LIMIT = 4096
 _IO, _MEM_PREFETCH, _MEM_64, _UNSET = 0x100, 0x2000, 0x100000, 0x20000000
 """IORESOURCE_* flags of include/linux/ioport.h: the third column of sysfs `resource`."""
 _BARS = 6
+_POWER_STATES = ("D0", "D1", "D2", "D3hot", "D3cold", "unknown", "error")
+"""pci_power_names of drivers/pci/pci.c."""
+_REMOVABLE = ("removable", "fixed", "unknown")
+_RESET_METHOD = re.compile(r"[a-z]+(_[a-z]+)*")
+"""What the kernel calls one: device_specific, flr, bus. Later kernels may have more."""
 
 
 def address_of(tree: Tree, path: str, name: str) -> PciAddress | None:
@@ -52,25 +58,23 @@ def with_details(tree: Tree, device: PciDevice) -> PciDevice:
     """The same function with what only those that matter are asked for."""
     base = f"{DEVICES}/{device.address}"
     numa_node = tree.number(f"{base}/numa_node", base=10)
-    methods = tree.text(f"{base}/reset_method")
     d3cold = tree.number(f"{base}/d3cold_allowed", base=10, most=1)
-    config = tree.data(f"{base}/config", _CONFIG_LIMIT)
     return replace(
         device,
         subsystem_vendor_id=tree.number(f"{base}/subsystem_vendor"),
         subsystem_device_id=tree.number(f"{base}/subsystem_device"),
         numa_node=None if numa_node is None or numa_node < 0 else numa_node,
         boot_vga=device.is_gpu and tree.number(f"{base}/boot_vga", base=10, most=1) == 1,
-        reset_methods=None if methods is None else tuple(methods.split()),
+        reset_methods=_reset_methods(tree, f"{base}/reset_method"),
         interfaces=tuple(dict.fromkeys(map(public_interface, tree.names(f"{base}/net")))),
-        config=None if config is None else parse_config_space(config),
+        config=_config_space(tree, f"{base}/config"),
         bars=() if device.is_bridge else _bars(tree, f"{base}/resource"),
-        power_state=tree.text(f"{base}/power_state"),
+        power_state=_one_of(tree, f"{base}/power_state", _POWER_STATES),
         d3cold_allowed=None if d3cold is None else d3cold == 1,
         physical_function=_physical_function(tree, base),
         virtual_functions=tree.number(f"{base}/sriov_numvfs", base=10) or 0,
         mediated_devices=_mediated_devices(tree, base),
-        external=tree.text(f"{base}/removable") == "removable",
+        external=_one_of(tree, f"{base}/removable", _REMOVABLE) == "removable",
     )
 
 
@@ -105,6 +109,33 @@ def _group_number(tree: Tree, path: str) -> int | None:
         tree.note(path, f"points to {target[:40]!r}, not to a group")
         return None
     return int(target)
+
+
+def _one_of(tree: Tree, path: str, words: tuple[str, ...]) -> str | None:
+    """The file's word; None, and a note, where it is none of these."""
+    text = tree.text(path)
+    if text is None or text in words:
+        return text
+    tree.note(path, f"holds {text[:40]!r}, none of {', '.join(words)}")
+    return None
+
+
+def _reset_methods(tree: Tree, path: str) -> tuple[str, ...] | None:
+    """The words of the file, which may be empty; a note where one is no word."""
+    text = tree.text(path)
+    if text is None:
+        return None
+    if not all(map(_RESET_METHOD.fullmatch, text.split())):
+        tree.note(path, f"holds {text[:40]!r}, not methods of reset")
+    return tuple(text.split())
+
+
+def _config_space(tree: Tree, path: str) -> ConfigSpace | None:
+    """None, and a note, where not even the header is there."""
+    data = tree.data(path, _CONFIG_LIMIT)
+    if data is not None and len(data) < HEADER:
+        tree.note(path, f"holds {len(data)} bytes, fewer than a header")
+    return None if data is None else parse_config_space(data)
 
 
 def _physical_function(tree: Tree, base: str) -> PciAddress | None:

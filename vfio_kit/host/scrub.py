@@ -3,12 +3,17 @@
 import hashlib
 import re
 
-from vfio_kit.host.config_space import FIRST_POINTER, HAS_CAPABILITIES, HEADER_TYPE, STATUS
+from vfio_kit.host.config_space import (
+    FIRST_POINTER,
+    HAS_CAPABILITIES,
+    HEADER,
+    HEADER_TYPE,
+    STATUS,
+)
 from vfio_kit.host.public import public_interface
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
-_HEADER = 64
 _KEPT = {0x01: 8, 0x05: 4, 0x10: 4, 0x11: 4}
 """Bytes that are kept of a capability: PM, MSI, PCI Express, MSI-X. Of the others the head."""
 _EXTENDED = 0x100
@@ -23,11 +28,11 @@ def config_without_identity(data: bytes) -> bytes:
     puts into capabilities of its own nobody knows.
     """
     kept = bytearray(len(data))
-    kept[:_HEADER] = data[:_HEADER]
-    pointer = FIRST_POINTER.get(data[HEADER_TYPE] & 0x7F) if len(data) > _HEADER else None
+    kept[:HEADER] = data[:HEADER]
+    pointer = FIRST_POINTER.get(data[HEADER_TYPE] & 0x7F) if len(data) > HEADER else None
     if pointer is not None and data[STATUS] & HAS_CAPABILITIES:
         place, seen = data[pointer] & 0xFC, set[int]()
-        while _HEADER <= place <= min(len(data), _EXTENDED) - 2 and place not in seen:
+        while HEADER <= place <= min(len(data), _EXTENDED) - 2 and place not in seen:
             seen.add(place)
             size = _KEPT.get(data[place], 2)
             kept[place : place + size] = data[place : place + size]
