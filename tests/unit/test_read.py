@@ -10,6 +10,7 @@ from tests.machines import (
     K80,
     M4000,
     ROOT_PORT,
+    Config,
     Function,
     Machine,
     k80_pair,
@@ -20,7 +21,8 @@ from tests.machines import (
 from tests.unit.values import at
 from vfio_kit.errors import HostError
 from vfio_kit.host.names import name_lookup
-from vfio_kit.host.read import read_host
+from vfio_kit.host.read import read_host, read_tree
+from vfio_kit.host.tree import LIMIT, Tree
 from vfio_kit.model import Host, ReadProblem
 
 GPU = "sys/bus/pci/devices/0000:01:00.0"
@@ -131,6 +133,34 @@ def test_the_members_of_a_group_that_are_no_pci_functions_are_left_alone(tree: P
 def test_a_directory_that_is_no_group_is_no_group(tree: Path) -> None:
     (tree / "sys/kernel/iommu_groups/power").mkdir()
     assert sorted(read_host(tree).iommu_groups) == [0, 1, 2, 6]
+
+
+class Order(Tree):
+    """Remembers in which order files were read."""
+
+    read: list[str]
+
+    def data(self, name: str, limit: int = LIMIT, *, private: bool = False) -> bytes | None:
+        self.read = [*getattr(self, "read", []), name.rpartition("/")[2]]
+        return super().data(name, limit, private=private)
+
+
+def test_no_device_is_woken_before_all_were_asked_how_they_sleep(tmp_path: Path) -> None:
+    """Whoever reads a config space wakes the device, and with a port what is below it."""
+    port, gpu = "0000:00:01.0", "0000:01:00.0"
+    awake = Function(port, ROOT_PORT, 1, "pcieport", power_state="D0", config=Config(pcie_type=4))
+    asleep = Function(gpu, M4000, 1, parent=port, power_state="D3cold", config=Config(pcie_type=1))
+    tree = Order(write_machine(tmp_path, Machine((awake, asleep))))
+    host = read_tree(tree)
+    assert [(d.power_state, d.config is None) for d in host.devices] == [
+        ("D0", False),
+        ("D3cold", True),
+    ]
+    assert [name for name in tree.read if name in ("power_state", "config")] == [
+        "power_state",
+        "power_state",
+        "config",
+    ]
 
 
 def test_a_group_that_vfio_made_up_is_none(tree: Path) -> None:

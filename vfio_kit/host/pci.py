@@ -54,11 +54,22 @@ def read_device(tree: Tree, name: str) -> PciDevice | None:
     )
 
 
+def with_power_state(tree: Tree, device: PciDevice) -> PciDevice:
+    """The same function with the state that it is in before anything wakes it."""
+    path = f"{DEVICES}/{device.address}/power_state"
+    return replace(device, power_state=_one_of(tree, path, _POWER_STATES))
+
+
 def with_details(tree: Tree, device: PciDevice) -> PciDevice:
-    """The same function with what only those that matter are asked for."""
+    """The same function with what only those that matter are asked for.
+
+    A function without power is let sleep. The kernel wakes it for whoever reads its config space
+    (pci_read_config), and may wait a minute for one that does not wake up.
+    """
     base = f"{DEVICES}/{device.address}"
     numa_node = tree.number(f"{base}/numa_node", base=10)
     d3cold = tree.number(f"{base}/d3cold_allowed", base=10, most=1)
+    asleep = device.power_state == "D3cold"
     return replace(
         device,
         subsystem_vendor_id=tree.number(f"{base}/subsystem_vendor"),
@@ -67,9 +78,8 @@ def with_details(tree: Tree, device: PciDevice) -> PciDevice:
         boot_vga=device.is_gpu and tree.number(f"{base}/boot_vga", base=10, most=1) == 1,
         reset_methods=_reset_methods(tree, f"{base}/reset_method"),
         interfaces=tuple(dict.fromkeys(map(public_interface, tree.names(f"{base}/net")))),
-        config=_config_space(tree, f"{base}/config"),
+        config=None if asleep else _config_space(tree, f"{base}/config"),
         bars=() if device.is_bridge else _bars(tree, f"{base}/resource"),
-        power_state=_one_of(tree, f"{base}/power_state", _POWER_STATES),
         d3cold_allowed=None if d3cold is None else d3cold == 1,
         physical_function=_physical_function(tree, base),
         virtual_functions=tree.number(f"{base}/sriov_numvfs", base=10) or 0,

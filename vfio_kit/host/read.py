@@ -12,6 +12,7 @@ from vfio_kit.host.pci import (
     read_device,
     with_details,
     with_matching_drivers,
+    with_power_state,
 )
 from vfio_kit.host.platform import (
     architecture,
@@ -58,6 +59,8 @@ def read_tree(tree: Tree, name_of: NameLookup | None = None) -> Host:
     devices = [replace(d, iommu_group=None) if d.iommu_group in made_up else d for d in devices]
     groups = _groups(tree, devices, made_up)
     wanted = _looked_at_closely(devices, groups)
+    # All of them before any config space is read: that wakes a device, and what is below it.
+    devices = [with_power_state(tree, d) if d.address in wanted else d for d in devices]
     devices = [with_details(tree, d) if d.address in wanted else d for d in devices]
     if name_of is not None:
         devices = [replace(d, name=name_of(d)) if d.address in wanted else d for d in devices]
