@@ -1,6 +1,7 @@
 """What went wrong once and shall not again: hostile, torn and monstrous input."""
 
 import json
+import os
 import shutil
 import stat
 import subprocess
@@ -290,6 +291,58 @@ def test_a_file_in_the_place_of_a_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "sys/bus/pci").mkdir(parents=True)
     (tmp_path / "sys/bus/pci/devices").touch()
     assert read_host(tmp_path).problems
+
+
+EVIL = "\x9b31m\x07\x08\x7f\u202e\u2028\x85"
+"""What moves a terminal's cursor, or ends a line, and click takes out of nothing."""
+
+
+@pytest.mark.parametrize("options", [(), ("--tree",), ("--json",)])
+def test_a_stranger_does_not_write_on_the_terminal(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    files = {
+        "usr/share/misc/pci.ids": f"10de  NVIDIA\n\t13f1  GM204 [Quadro {EVIL}]\n",
+        "proc/cmdline": f"iommu=pt{EVIL} pcie_acs_override={EVIL}",
+        "proc/cpuinfo": f"vendor_id\t: Genuine{EVIL}\n",
+        f"sys/class/iommu/dmar{EVIL}": "",
+        "sys/bus/pci/devices/0000:01:00.0/power_state": f"D0{EVIL}",
+        "sys/bus/pci/devices/0000:01:00.0/reset_method": f"flr{EVIL}",
+        f"sys/kernel/iommu_groups/6/devices/{EVIL}:": "",
+    }
+    machine = replace(m4000_isolated(), files={n: text.encode() for n, text in files.items()})
+    root = write_machine(tmp_path / "tree", machine)
+    (root / "sys/bus/pci/devices/0000:01:00.1/driver").unlink()
+    (root / "sys/bus/pci/devices/0000:01:00.1/driver").symlink_to(f"../snd{EVIL}")
+    snapshot = tmp_path / "s.tar.gz"
+    assert vfio_kit("snapshot", "--root", root, "-o", snapshot).exit_code == 0
+    here = vfio_kit("scan", *options, "--root", root)
+    there = vfio_kit("scan", *options, "--from", snapshot)
+    assert here.stdout == there.stdout
+    assert "01:00.0" in here.stdout
+    assert [line for line in here.stdout.split("\n") if not line.isprintable()] == []
+
+
+def test_a_link_that_climbs_above_the_root_ends_there(tmp_path: Path) -> None:
+    """A snapshot of it was one that we refused."""
+    root = write_machine(tmp_path / "tree", m4000_isolated())
+    link = root / "sys/bus/pci/devices/0000:01:00.1/driver"
+    link.unlink()
+    link.symlink_to("../" * 30 + "etc/snd_hda_intel")
+    snapshot = tmp_path / "s.tar.gz"
+    vfio_kit("snapshot", "--root", root, "-o", snapshot)
+    one, two = (vfio_kit("scan", "--json", *o) for o in (("--root", root), ("--from", snapshot)))
+    assert (one.exit_code, one.stdout) == (two.exit_code, two.stdout)
+
+
+@pytest.mark.parametrize("name", ["usr/share/misc/pci.ids", "proc/sys/kernel/osrelease"])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    root = write_machine(tmp_path, m4000_isolated())
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).unlink(missing_ok=True)
+    os.mkfifo(root / name)
+    command = [sys.executable, "-m", "vfio_kit", "scan", "--root", str(root)]
+    assert subprocess.run(command, check=False, capture_output=True, timeout=20).returncode == 0
 
 
 # spec

@@ -274,20 +274,81 @@ def test_a_file_too_large_for_an_attribute_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path) -> None:
-    """Files that are small enough each, and a header of PAX that is a large nothing."""
+    """Files that are small enough each, or a member that is a large nothing."""
     file = tmp_path / "s.tar.gz"
     many = [(entry(f"sys/{n}"), b"0" * 4 * 2**20) for n in range(17)]
     file.write_bytes(archive_of(*many))
     with pytest.raises(UsageError, match="it unpacks to more than"):
         SnapshotTree(file)
-    head = tarfile.TarInfo("x")
-    head.type, head.size = tarfile.XHDTYPE, 2**30
     with gzip.open(file, "wb", 1) as stream:
-        stream.write(head.tobuf(tarfile.USTAR_FORMAT))
+        stream.write(gzip.decompress(archive_of()))
         for _ in range(80):
             stream.write(bytes(2**20))
     with pytest.raises(UsageError, match="it unpacks to more than"):
         SnapshotTree(file)
+
+
+def header(kind: bytes, data: bytes) -> bytes:
+    """An extended header, of which tarfile would write none."""
+    info = tarfile.TarInfo("header")
+    info.type, info.size = kind, len(data)
+    return info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+def sized(octal: bytes) -> bytes:
+    block = bytearray(entry("sys/x").tobuf(tarfile.USTAR_FORMAT))
+    block[124:136], block[148:156] = octal, b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def record(text: bytes) -> bytes:
+    """A line of an extended header: its own length, a space, what it says."""
+    return b"%d %s\n" % (len(text) + 4, text)
+
+
+PAX, LONG_NAME, LONG_LINK = tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+HEADERS = {
+    "longer than any name": (header(PAX, b"1" * 400_000), "a header is larger than"),
+    "of GNU, and too long": (header(LONG_NAME, b"x" * 20_000), "a header is larger than"),
+    "sparse": (header(PAX, record(b"GNU.sparse.major=x")), "it is sparse"),
+    "another size": (header(PAX, record(b"size=-512")), "it is sparse"),
+    "no length": (header(PAX, b"path=x\n"), "makes no sense"),
+    "too short": (header(PAX, b"9 path=xyz\n"), "makes no sense"),
+    "too long": (header(PAX, b"99 path=xyz\n"), "makes no sense"),
+    "a length without end": (header(PAX, b"9" * 30 + b" path=x\n"), "makes no sense"),
+    "length zero": (header(PAX, b"0 path=x\n"), "makes no sense"),
+    "no text": (header(PAX, record(b"path=\xff\xfe")), "codec can't decode"),
+    "a name that climbs": (header(PAX, record(b"path=../x/y")), "empty parts, . or .."),
+    "a link that leaves": (header(PAX, record(b"linkpath=/etc")), "its link leaves"),
+    "of all that follow": (header(tarfile.XGLTYPE, record(b"path=abc")), "it is no plain file"),
+    "negative": (sized(b"\xff" * 12), "its size is negative"),
+    "a size for the stars": (sized(b"\x80" + b"\xff" * 11), "it is sparse, or larger"),
+}
+
+
+def with_headers(file: Path, heads: bytes) -> Path:
+    """A snapshot that has these headers in front of its last member, a link."""
+    start = gzip.decompress(archive_of())[: 3 * tarfile.BLOCKSIZE]
+    member = entry("sys/x", tarfile.SYMTYPE, "y").tobuf(tarfile.USTAR_FORMAT)
+    file.write_bytes(gzip.compress(start + heads + member + bytes(2 * tarfile.BLOCKSIZE)))
+    return file
+
+
+@pytest.mark.parametrize(("head", "reason"), HEADERS.values(), ids=HEADERS)
+def test_a_hostile_header_is_refused_at_once(tmp_path: Path, head: bytes, reason: str) -> None:
+    with pytest.raises(UsageError, match="is no snapshot of vfio-kit") as caught:
+        SnapshotTree(with_headers(tmp_path / "s.tar.gz", head))
+    assert reason in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "head",
+    [header(PAX, record(b"mtime=1.5")), header(LONG_NAME, b"a\0"), header(LONG_LINK, b"b\0")],
+)
+def test_headers_of_headers_are_read_one_by_one(tmp_path: Path, head: bytes) -> None:
+    tree = SnapshotTree(with_headers(tmp_path / "s.tar.gz", head * 5_000))
+    assert tree.target("sys/x") == "y" or tree.target("a") == "y" or tree.target("sys/x") == "b"
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

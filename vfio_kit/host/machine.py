@@ -5,7 +5,7 @@ from pathlib import Path
 from vfio_kit.host.names import name_lookup
 from vfio_kit.host.read import NameLookup, read_tree
 from vfio_kit.host.snapshot_names import NAMES
-from vfio_kit.host.tree import LONG, Tree
+from vfio_kit.host.tree import LONG, Tree, printable
 from vfio_kit.model import Host
 
 
@@ -29,5 +29,6 @@ def names_of(tree: Tree) -> NameLookup:
     kept = None if tree.live else tree.text(NAMES, LONG)
     if kept is None:
         return name_lookup(tree.root)
-    table = dict(line.split("\t", 1) for line in kept.splitlines() if "\t" in line)
+    lines = (line.partition("\t") for line in kept.split("\n"))
+    table = {address: printable(name) for address, _, name in lines if name}
     return lambda device: table.get(str(device.address))

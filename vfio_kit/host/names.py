@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vfio_kit.host.tree import LONG, Tree, printable
 from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES
 from vfio_kit.model import PciAddress, PciDevice
 
@@ -41,11 +42,15 @@ class Names:
         The hwdb can be asked, not listed; so these are pci.ids and the shipped table.
         """
         listed = SHIPPED_NAMES | _pci_ids(self._root)
-        return {device: name for (vendor, device), name in listed.items() if vendor == vendor_id}
+        return {
+            device: printable(name)
+            for (vendor, device), name in listed.items()
+            if vendor == vendor_id
+        }
 
     def _listed(self, vendor_id: int, device_id: int) -> str | None:
         ids = (vendor_id, device_id)
-        return _pci_ids(self._root).get(ids) or SHIPPED_NAMES.get(ids)
+        return printable(_pci_ids(self._root).get(ids, "")) or SHIPPED_NAMES.get(ids)
 
 
 def name_lookup(root: Path) -> Names:
@@ -56,10 +61,10 @@ def name_lookup(root: Path) -> Names:
 @cache
 def _pci_ids(root: Path) -> dict[tuple[int, int], str]:
     """pci.ids: vendor lines flush left, device lines behind one tab, subsystems behind two."""
-    for name in _PCI_IDS:
-        with contextlib.suppress(OSError):
-            return _parse_pci_ids((root / name).read_text("utf-8", errors="replace"))
-    return {}
+    tree = Tree(root)
+    listed = (tree.data(name, LONG, private=True) for name in _PCI_IDS)
+    data = next((data for data in listed if data is not None), b"")
+    return _parse_pci_ids(data.decode("utf-8", errors="replace"))
 
 
 def _parse_pci_ids(text: str) -> dict[tuple[int, int], str]:
@@ -89,7 +94,7 @@ def _from_udev(address: PciAddress) -> str | None:
     except pyudev.DeviceNotFoundError:
         return None
     name = device.properties.get("ID_MODEL_FROM_DATABASE")
-    return str(name) if name else None
+    return printable(str(name)) if name else None
 
 
 @cache

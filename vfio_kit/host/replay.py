@@ -15,7 +15,8 @@ from pathlib import Path
 
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.host.snapshot_names import MANIFEST, PROBLEMS, VERSION
-from vfio_kit.host.tree import LIMIT, LONG, Tree
+from vfio_kit.host.tarball import members
+from vfio_kit.host.tree import LIMIT, LONG, Tree, printable
 from vfio_kit.model import ReadProblem
 
 _MOST_BYTES = 64 * 1024 * 1024
@@ -40,9 +41,10 @@ class SnapshotTree(Tree):
         _load(file, self._add)
         if self._files.get(MANIFEST, b"").decode("utf-8", "replace").strip() != VERSION:
             raise _refused(file, f"it has no {MANIFEST} that says {VERSION}")
-        for line in self._files.get(PROBLEMS, b"").decode("utf-8", "replace").splitlines():
-            path, _, reason = line.partition("\t")
-            self.problems.append(ReadProblem(path, reason))
+        for line in self._files.get(PROBLEMS, b"").decode("utf-8", "replace").split("\n"):
+            path, tab, reason = line.partition("\t")
+            if tab:
+                self.problems.append(ReadProblem(printable(path), printable(reason)))
 
     @property
     def live(self) -> bool:
@@ -115,20 +117,18 @@ def _load(file: Path, add: Callable[[tarfile.TarInfo, bytes], None]) -> None:
         with (
             gzip.open(file) as stream,
             _Bounded(stream) as bounded,
-            tarfile.open(fileobj=bounded, mode="r|") as archive,
         ):
-            for count, entry in enumerate(archive):
+            for count, (entry, data) in enumerate(members(bounded, LONG)):
                 if count >= _MOST_MEMBERS:
                     raise _refused(file, f"it has more than {_MOST_MEMBERS} members")
                 try:
                     _require_harmless(entry)
-                    content = archive.extractfile(entry) if entry.isreg() else None
-                    add(entry, content.read() if content else b"")
+                    add(entry, data)
                 except ValueError as error:
                     raise _refused(file, f"member {entry.name[:80]!r}: {error}") from error
             while bounded.read(LIMIT):
                 """To the end, where gzip has its checksum."""
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, UnicodeError) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
         raise _refused(file, str(error) or type(error).__name__) from error
     except OSError as error:
         if error.errno == errno.EFBIG:
@@ -150,8 +150,6 @@ def _require_harmless(entry: tarfile.TarInfo) -> None:
         raise ValueError("its name has empty parts, . or ..")
     if not (entry.isreg() or entry.isdir() or entry.issym()):
         raise ValueError("it is no plain file, folder or symbolic link")
-    if entry.isreg() and (entry.size > LONG or entry.issparse()):
-        raise ValueError(f"it is sparse, or larger than {LONG} bytes")
     if entry.issym():
         to = entry.linkname
         if not to or len(to) > _LONGEST_NAME or not to.isprintable():

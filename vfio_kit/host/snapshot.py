@@ -102,7 +102,8 @@ def _lines(lines: Iterable[str]) -> bytes:
 
 def _tarball(tree: RecordingTree) -> bytes:
     """Files stand where sysfs has them: a device's below /sys/devices, behind its links."""
-    links = {_behind_links(name, tree.links): to for name, to in tree.links.items()}
+    places = {_behind_links(name, tree.links): to for name, to in tree.links.items()}
+    links = {place: _staying(place, to) for place, to in places.items()}
     files = {_behind_links(name, tree.links): data for name, data in tree.files.items()}
     folders = {_behind_links(name, tree.links) for name in tree.folders} - files.keys()
     packed = io.BytesIO()
@@ -120,6 +121,14 @@ def _tarball(tree: RecordingTree) -> bytes:
             entry.type, entry.linkname = tarfile.SYMTYPE, to
             archive.addfile(entry)
     return gzip.compress(packed.getvalue(), mtime=0)
+
+
+def _staying(place: str, to: str) -> str:
+    """A link that climbs too high ends at the root, above which there is nothing."""
+    folder = posixpath.dirname(place)
+    if not posixpath.normpath(posixpath.join(folder, to)).startswith(".."):
+        return to
+    return posixpath.relpath(posixpath.join("/", folder, to), f"/{folder}")
 
 
 def _behind_links(name: str, links: dict[str, str]) -> str:

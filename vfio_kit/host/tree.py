@@ -7,6 +7,7 @@ is absent and what is broken give the same value, so that a snapshot needs to ho
 import errno
 import os
 import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,13 @@ LIMIT = 64 * 1024
 LONG = 4 * 1024 * 1024
 """Bytes; for the few files that grow with the machine: modules.alias, mountinfo."""
 
+_LONGEST_LINK = 1024
+_PLAIN = bytes((0x09, 0x0A, *range(0x20, 0x7F)))
+"""What most files hold nothing but."""
+
+_HARMLESS = (stat.S_IFREG, stat.S_IFDIR)
+"""What may be opened in any tree; a folder gives an error of its own."""
+
 _NUMBERS = {
     10: re.compile(r"-?[0-9]{1,10}"),
     16: re.compile(r"(0x)?[0-9a-fA-F]{1,10}"),
@@ -25,6 +33,16 @@ _NUMBERS = {
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
 # Attributes that exist and answer only for some devices.
 _NO_ANSWER = (*_ABSENT, errno.ENODEV, errno.EINVAL, errno.ENXIO, errno.EOPNOTSUPP)
+
+
+def printable(text: str) -> str:
+    """The text in one line, with a question mark for what would do more to a terminal than show.
+
+    Whoever names a device, or sends a tree or a snapshot, may not write on the operator's terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in text)
 
 
 class Tree:
@@ -47,12 +65,17 @@ class Tree:
         return self.root / name.lstrip("/")
 
     def note(self, name: str, reason: str) -> None:
-        self.problems.append(ReadProblem("/" + name.lstrip("/"), reason))
+        self.problems.append(ReadProblem(printable("/" + name.lstrip("/")), printable(reason)))
 
     def data(self, name: str, limit: int = LIMIT, *, private: bool = False) -> bytes | None:
         """The file's bytes; None where there is none. `private`: being denied it is no problem."""
+        path = self._prefix + name
         try:
-            handle = os.open(self._prefix + name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            # In a tree that a stranger made, a device: to open one may be to set it off.
+            if not self.live and stat.S_IFMT(os.stat(path).st_mode) not in _HARMLESS:
+                self.note(name, "no plain file")
+                return None
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             self._failed(name, error, private=private)
             return None
@@ -74,15 +97,22 @@ class Tree:
             self.note(name, error.strerror or type(error).__name__)
 
     def text(self, name: str, limit: int = LIMIT, *, private: bool = False) -> str | None:
-        """The file's text without surrounding white space; None where there is no such file."""
+        """The file's text without surrounding white space; None where there is no such file.
+
+        Of control characters there are line feeds and tabs alone.
+        """
         data = self.data(name, limit, private=private)
         if data is None:
             return None
         try:
-            return data.decode("utf-8").strip()
+            text = data.decode("utf-8")
         except UnicodeDecodeError:
             self.note(name, "not text")
             return None
+        if data.translate(None, _PLAIN):
+            lines = (map(printable, line.split("\t")) for line in text.split("\n"))
+            text = "\n".join(map("\t".join, lines))
+        return text.strip()
 
     def number(self, name: str, *, base: int = 16, most: int = 0xFFFF) -> int | None:
         """The file's number; None, and a note, where it holds none, or one above `most`."""
@@ -101,23 +131,32 @@ class Tree:
     def names(self, name: str, *, private: bool = False) -> list[str]:
         """Names in a directory, sorted; empty where there is none."""
         try:
-            return sorted(os.listdir(self._prefix + name))
+            found = sorted(os.listdir(self._prefix + name))
         except OSError as error:
             denied = private and error.errno in (errno.EACCES, errno.EPERM)
             if error.errno not in (errno.ENOENT, errno.ESRCH) and not denied:
                 self.note(name, error.strerror or type(error).__name__)
             return []
+        if all(map(str.isprintable, found)):
+            return found
+        self.note(name, "holds names with control characters; left out")
+        return list(filter(str.isprintable, found))
 
     def target(self, name: str, *, private: bool = False) -> str | None:
         """What a symbolic link says, as it stands there; None where there is no link."""
         try:
-            return os.readlink(self._prefix + name)
+            target = os.readlink(self._prefix + name)
         except OSError as error:
             # EINVAL: it is there and is no link.
             denied = private and error.errno in (errno.EACCES, errno.EPERM)
             if error.errno not in _ABSENT and not denied:
                 self.note(name, error.strerror or type(error).__name__)
             return None
+        # What a process has open may have any name, and is compared alone.
+        if private or (target.isprintable() and len(target) <= _LONGEST_LINK):
+            return target
+        self.note(name, "points to a name that is too long or has control characters")
+        return None
 
     def link(self, name: str) -> str | None:
         """The last component of what a symbolic link points to; None where there is no link."""
@@ -133,8 +172,9 @@ class Tree:
         A snapshot keeps the text in `extracts/NAME` and none of what it was worked out from; so the
         text holds nothing that a snapshot may not tell.
         """
-        kept = self.text(f"extracts/{name}") if not self.live else None
-        return compute() if kept is None else kept
+        kept = self.text(f"extracts/{name}", LONG) if not self.live else None
+        text = compute() if kept is None else kept
+        return None if text is None else text.strip()
 
 
 def _read(handle: int, limit: int) -> bytes:
