@@ -369,6 +369,11 @@ def test_drivers_that_would_take_it() -> None:
     assert "driverctl set-override 0000:01:00.0 vfio-pci" in finding.hint
 
 
+@pytest.mark.parametrize("driver", ["vfio-pci", "pci-stub", "nvgrace-gpu-vfio-pci"])
+def test_a_driver_that_keeps_it_for_guests_is_not_the_hosts(driver: str) -> None:
+    assert judged(gpu(driver=driver)) == []
+
+
 def test_a_driver_that_is_bound_is_not_announced_as_well() -> None:
     found = judged(gpu(driver="nouveau", drivers_that_match=("nouveau",)), audio())
     assert codes(found) == ["VK311"]

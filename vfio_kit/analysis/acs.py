@@ -8,6 +8,7 @@ says nothing against one that is not.
 
 from enum import Enum
 
+from vfio_kit.analysis.describe import listed
 from vfio_kit.model import ConfigSpace, PciDevice, PcieType
 
 _NEVER = (PcieType.PCIE_TO_PCI_BRIDGE, PcieType.PCI_TO_PCIE_BRIDGE, PcieType.RC_EVENT_COLLECTOR)
@@ -92,7 +93,7 @@ def what_it_lacks(device: PciDevice) -> str:
     if not off:
         return "has no ACS capability"
     verb = "is" if len(off) == 1 else "are"
-    return f"has ACS, but {_listed(off)} {verb} switched off"
+    return f"has ACS, but {listed(off)} {verb} switched off"
 
 
 def is_switched_off(device: PciDevice) -> bool:
@@ -105,7 +106,3 @@ def _switched_off(config: ConfigSpace) -> list[str]:
         return []
     missing = config.acs.capability & ~config.acs.control
     return [name for bit, name in _REQUIRED.items() if missing & bit]
-
-
-def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

@@ -8,7 +8,7 @@ from vfio_kit.analysis.acs import (
     port_type,
     what_it_lacks,
 )
-from vfio_kit.analysis.describe import describe
+from vfio_kit.analysis.describe import describe, listed
 from vfio_kit.knowledge.architectures import POWER
 from vfio_kit.knowledge.findings import (
     ACS_UNREADABLE,
@@ -36,7 +36,8 @@ def conventional_finding(
         CONVENTIONAL_BRIDGE,
         bridge.address,
         f"{describe(bridge)} is a {conventional_bridge(bridge)}: the IOMMU cannot tell apart what "
-        f"is below it, so {gpu.address} shares its group with {listed(foreign)}{_as_well(others)}",
+        f"is below it, so {gpu.address} shares its group with {_addresses(foreign)}"
+        f"{_as_well(others)}",
         f"no setting mends it: put the GPU into a PCI Express slot{_free_port(host)}, or take "
         "what else is below that bridge out",
     )
@@ -52,7 +53,7 @@ def port_finding(
         port.address,
         f"{describe(port)} is a {port_type(port)} that {what_it_lacks(port)}: what is below it can "
         f"reach its peers past the IOMMU, so {gpu.address} shares its group with "
-        f"{listed(foreign)}{_as_well(others)}",
+        f"{_addresses(foreign)}{_as_well(others)}",
         _another_slot(host, culprit),
     )
 
@@ -65,7 +66,7 @@ def switch_finding(
         PORT_WITHOUT_ACS,
         culprit[0].address,
         f"the switch that {gpu.address} is behind forwards between its ports past the IOMMU, so it "
-        f"shares its group with {listed(foreign)}: {_each_lacks(culprit)}{_as_well(others)}",
+        f"shares its group with {_addresses(foreign)}: {_each_lacks(culprit)}{_as_well(others)}",
         _another_slot(host, culprit),
     )
 
@@ -80,7 +81,7 @@ def functions_finding(
         FUNCTIONS_WITHOUT_ACS,
         culprit[0].address,
         f"{_named(culprit)} {who} that can reach each other past the IOMMU, so {gpu.address} "
-        f"shares its group with {listed(foreign)}: {_each_lacks(culprit)}{_as_well(others)}",
+        f"shares its group with {_addresses(foreign)}: {_each_lacks(culprit)}{_as_well(others)}",
         _another_slot(host, culprit),
     )
 
@@ -105,7 +106,7 @@ def unread_finding(gpu: PciDevice, foreign: Devices, suspects: Devices) -> Findi
     return finding(
         ACS_UNREADABLE,
         gpu.address,
-        f"why {gpu.address} shares its group with {listed(foreign)} cannot be told: {reason}",
+        f"why {gpu.address} shares its group with {_addresses(foreign)} cannot be told: {reason}",
         hint,
     )
 
@@ -124,34 +125,30 @@ def unexplained_finding(host: Host, gpu: PciDevice, foreign: Devices) -> Finding
     return finding(
         ACS_UNREADABLE,
         gpu.address,
-        f"why {gpu.address} shares its group with {listed(foreign)} cannot be told: {reason}",
+        f"why {gpu.address} shares its group with {_addresses(foreign)} cannot be told: {reason}",
         "the group counts all the same; what the kernel says: dmesg | grep -i -e iommu -e acs",
     )
 
 
-def listed(devices: Devices) -> str:
+def _addresses(devices: Devices) -> str:
     """Addresses; of many the first few and how many more."""
     names = [str(device.address) for device in devices]
     if len(names) > _MOST_NAMED:
         return f"{', '.join(names[:_MOST_NAMED])} and {len(names) - _MOST_NAMED} more"
-    return _and(names)
+    return listed(names)
 
 
 def _named(devices: Devices) -> str:
     """Addresses with class, ids and name; what all have in common once."""
     labels = [_label(device) for device in devices]
     if len(set(labels)) == 1:
-        return f"{listed(devices)} ({labels[0]})"
-    return _and([f"{d.address} ({label})" for d, label in zip(devices, labels, strict=True)])
+        return f"{_addresses(devices)} ({labels[0]})"
+    return listed([f"{d.address} ({label})" for d, label in zip(devices, labels, strict=True)])
 
 
 def _label(device: PciDevice) -> str:
     name = f" {device.name}" if device.name else ""
     return f"{class_name(device.pci_class)} [{device.ids}]{name}"
-
-
-def _and(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def _each_lacks(devices: Devices) -> str:

@@ -5,7 +5,7 @@ The verdict is about the groups alone; the findings beside it come from the modu
 
 from vfio_kit.analysis.blast import blast_findings
 from vfio_kit.analysis.boards import board_findings, board_of
-from vfio_kit.analysis.describe import describe
+from vfio_kit.analysis.describe import describe, is_free
 from vfio_kit.analysis.groups import why_together
 from vfio_kit.analysis.iommu import explain_no_iommu
 from vfio_kit.analysis.platform import platform_findings
@@ -23,8 +23,6 @@ from vfio_kit.knowledge.findings import (
 from vfio_kit.model import Finding, GpuReport, Host, Level, PciAddress, PciDevice, Verdict
 
 _OVERRIDE = "pcie_acs_override="
-_VIABLE = (None, "vfio-pci", "pci-stub")
-"""Drivers with which a member does not keep VFIO from its group (drivers/vfio, group viability)."""
 
 
 def judge(host: Host) -> tuple[GpuReport, ...]:
@@ -152,7 +150,7 @@ def _how_to_part(host: Host, gpu: PciDevice, foreign: PciDevice) -> str:
             f"{which}: both may go to one guest together, --gpu {gpu.address} --gpu "
             f"{other.address}; to part them put one into a slot below another root port"
         )
-    if foreign.driver in _VIABLE:
+    if is_free(foreign):
         return (
             "nothing on the host drives it, so the kernel would let the group go; it could still "
             "be reached by the guest's DMA, and reach the guest: put the GPU into a slot with a "

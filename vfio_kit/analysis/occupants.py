@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
+from vfio_kit.analysis.describe import is_free
 from vfio_kit.knowledge.findings import DRIVER_BOUND, DRIVER_MATCHES, HELD_OPEN, finding
 from vfio_kit.knowledge.occupants import DRIVER_NOTES, SERVICES
 from vfio_kit.model import Finding, Holder, Host, PciDevice
 
-_FREE = (None, "vfio-pci", "pci-stub")
 _MOST_NAMED = 3
 
 
@@ -64,7 +64,7 @@ def _how_to_end(holders: Iterable[Holder]) -> str:
 def driver_findings(gpu: PciDevice, functions: tuple[PciDevice, ...]) -> list[Finding]:
     """Drivers of the host that have the functions, or would take those that are free."""
     found = []
-    bound = [function for function in functions if function.driver not in _FREE]
+    bound = [function for function in functions if not is_free(function)]
     if bound:
         drivers = ", ".join(f"{function.driver} has {function.address}" for function in bound)
         notes = (DRIVER_NOTES[f.driver] for f in bound if f.driver in DRIVER_NOTES)
@@ -82,7 +82,7 @@ def driver_findings(gpu: PciDevice, functions: tuple[PciDevice, ...]) -> list[Fi
                 ),
             )
         )
-    free = [f for f in functions if f.driver in _FREE and f.drivers_that_match]
+    free = [f for f in functions if is_free(f) and f.drivers_that_match]
     if free:
         would = ", ".join(f"{' or '.join(f.drivers_that_match)} {f.address}" for f in free)
         commands = "; ".join(f"driverctl set-override {f.address} vfio-pci" for f in free)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from vfio_kit.analysis.boards import board_of
+from vfio_kit.analysis.describe import listed
 from vfio_kit.knowledge.findings import (
     BAR_UNASSIGNED,
     MMIO_WINDOW,
@@ -53,7 +54,7 @@ def _unassigned(host: Host, gpu: PciDevice, functions: tuple[PciDevice, ...]) ->
         finding(
             BAR_UNASSIGNED,
             gpu.address,
-            f"{_and(lost)} {'has' if len(lost) == 1 else 'have'} no address: firmware and kernel "
+            f"{listed(lost)} {'has' if len(lost) == 1 else 'have'} no address: firmware and kernel "
             "found no room, and without it no driver can use the GPU",
             'enable "Above 4G decoding" in the firmware set-up'
             + ("" if tried else "; else add pci=realloc to the kernel command line")
@@ -125,11 +126,11 @@ def _pages(near: NumaNode, far: list[str]) -> str:
             for kib, (there, free) in near.hugepages.items()
             if there
         ]
-        return f"where {_and(free)} are free"
+        return f"where {listed(free)} are free"
     if far:
         return (
-            f"and all free hugepages are on node {_and(far)}: a guest in those would reach the GPU "
-            "across the link between the nodes"
+            f"and all free hugepages are on node {listed(far)}: a guest in those would reach the "
+            "GPU across the link between the nodes"
         )
     return "where no hugepages are free, nor on any other node"
 
@@ -139,7 +140,3 @@ def _size(count: int) -> str:
         if count >= unit and count % unit == 0:
             return f"{count // unit} {name}"
     return f"{count} bytes"
-
-
-def _and(words: list[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))

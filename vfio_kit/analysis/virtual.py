@@ -1,6 +1,6 @@
 """SR-IOV, mediated devices, VMD, Thunderbolt: devices that are more or less than a PCI card."""
 
-from vfio_kit.analysis.describe import describe
+from vfio_kit.analysis.describe import describe, is_free
 from vfio_kit.analysis.upstream import vmd_above
 from vfio_kit.knowledge.findings import (
     BEHIND_VMD,
@@ -11,8 +11,6 @@ from vfio_kit.knowledge.findings import (
     finding,
 )
 from vfio_kit.model import Finding, Host, PciAddress, PciDevice
-
-_NO_HOST_DRIVER = (None, "vfio-pci", "pci-stub")
 
 
 def virtual_findings(host: Host, functions: tuple[PciDevice, ...]) -> list[Finding]:
@@ -40,7 +38,7 @@ def _virtual_function(host: Host, function: PciDevice, physical: PciAddress) -> 
     named = str(physical) if parent is None else describe(parent)
     if parent is None:
         hint = f"the driver of {physical} must stay while the guest runs"
-    elif parent.driver in _NO_HOST_DRIVER:
+    elif is_free(parent):
         hint = (
             f"no driver of the host runs {physical}"
             f"{f', {parent.driver} has it' if parent.driver else ''}: without its own driver a "
