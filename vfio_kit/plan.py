@@ -47,7 +47,8 @@ def make_plan(
 ) -> UpPlan:
     """Decides everything that `up` will do.
 
-    Raises UsageError for an address that is no GPU of this host, Refused for a GPU that cannot go.
+    Raises UsageError for an address that is no GPU of this host or gone when the others go, Refused
+    for a GPU that cannot go.
     """
     if spec.driver != NO_DRIVER and (spec.guest, spec.driver) not in PROVISIONING:
         raise UsageError(
@@ -63,6 +64,7 @@ def make_plan(
     general = platform_findings(host)
     _refuse(reports, accepted, general)
     functions = tuple(_distinct(report.functions for report in reports))
+    _require_existence(functions)
     domain = _domain(spec, functions, image_dir)
     state = str(PurePosixPath(state_dir) / spec.name)
     findings = dict.fromkeys((*(f for report in reports for f in report.findings), *general))
@@ -123,6 +125,18 @@ def _refuse(
     reasons = "; ".join(dict.fromkeys(f"{f.message} ({f.code})" for _, f in blocking))
     hints = "\n".join(dict.fromkeys(finding.hint for _, finding in blocking if finding.hint))
     raise Refused(f"{names} cannot go to a guest: {reasons}", hints)
+
+
+def _require_existence(functions: tuple[PciDevice, ...]) -> None:
+    """Raises UsageError for a virtual function whose physical function goes as well."""
+    going = {function.address for function in functions}
+    for function in functions:
+        if function.physical_function in going:
+            raise UsageError(
+                f"{function.address} is a virtual function of {function.physical_function}, and is "
+                "gone when the driver leaves that",
+                "give the guest one of the two",
+            )
 
 
 def _distinct(functions: Iterable[tuple[PciDevice, ...]]) -> list[PciDevice]:

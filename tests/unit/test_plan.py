@@ -396,3 +396,14 @@ def test_names_do_not_collide() -> None:
     domains = [make_plan(M4000_HOST, spec("01:00.0", name=f"vm-{n}")).domain for n in range(200)]
     assert len({domain.uuid for domain in domains}) == 200
     assert len({domain.mac for domain in domains}) == 200
+
+
+def test_a_virtual_function_does_not_go_along_with_its_physical_function() -> None:
+    arc = ("8086", "56c0", "038000")
+    physical = function("03:00.0", arc, 1, driver="i915", virtual_functions=1)
+    virtual = function("03:00.1", arc, 2, physical_function=physical.address)
+    asked = spec("03:00.0", "03:00.1", accept_loss=["03:00.0"])
+    with pytest.raises(UsageError) as caught:
+        make_plan(host(physical, virtual), asked)
+    assert caught.value.message.startswith("0000:03:00.1 is a virtual function of 0000:03:00.0")
+    assert make_plan(host(physical, virtual), spec("03:00.1")).gpus == (virtual.address,)
