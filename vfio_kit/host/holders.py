@@ -16,6 +16,9 @@ from vfio_kit.model import Holder, PciAddress, PciDevice
 
 _BUDGET_S = 2.0
 _MOST_PROCESSES = 100_000
+_MOST_HOLDERS = 10_000
+"""A thousand processes with eight GPUs each; more than anybody reads, and less than a snapshot's
+file may hold."""
 _TIME_EVERY = 512
 """Links read between two looks at the clock: a process may have a million files open."""
 
@@ -46,7 +49,10 @@ def read_holders(
         if not nodes.own and not nodes.shared:
             return "seen"  # nothing that could be held
         holders, seen = _Scan(tree, nodes, budget_s, most_processes).run()
-        lines = (f"{h.device} {h.node} {h.pid} {h.command}" for h in holders)
+        if len(holders) > _MOST_HOLDERS:
+            tree.note("proc", f"more than {_MOST_HOLDERS} holders of devices; the rest is left out")
+        kept = holders[:_MOST_HOLDERS]
+        lines = (f"{h.device} {h.node} {h.pid} {h.command}" for h in kept)
         return "\n".join(("seen" if seen else "unseen", *lines))
 
     first, *lines = (tree.extract("holders", compute) or "seen").splitlines()
