@@ -403,3 +403,72 @@ def test_a_reader_that_goes_away_is_no_bug_of_ours(tmp_path: Path) -> None:
     command = f"{sys.executable} -m vfio_kit scan --root {root} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True)
     assert done.returncode == 0
+
+
+def run(*options: object, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "vfio_kit", *map(str, options)]
+    return subprocess.run(
+        command, check=False, capture_output=True, env=os.environ | environment, timeout=20
+    )
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp437"])
+@pytest.mark.parametrize("options", [("scan",), ("scan", "--tree"), ("advise",)])
+def test_a_locale_without_arrows_is_no_bug_of_ours(
+    tmp_path: Path, encoding: str, options: tuple[str, ...]
+) -> None:
+    root = write_machine(tmp_path, m4000_shared())
+    done = run(*options, "--root", root, PYTHONIOENCODING=encoding)
+    assert done.returncode in (0, 3) and b"02:01.0" in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_json_says_the_same_in_every_locale(tmp_path: Path, encoding: str) -> None:
+    root = write_machine(tmp_path, m4000_shared())
+    ids = root / "usr/share/misc/pci.ids"
+    ids.parent.mkdir(parents=True)
+    ids.write_text("10de  NVIDIA\n\t13f1  GM204 [Квадро]\n", encoding="utf-8")
+    one, two = (
+        run("scan", "--json", "--root", root, PYTHONIOENCODING=e) for e in (encoding, "utf-8")
+    )
+    assert json.loads(one.stdout.decode(encoding)) == json.loads(two.stdout)
+    assert "Квадро" in two.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    "command", ["scan --root {}", "scan --json --root {}", "explain", "--help"]
+)
+def test_a_full_disk_is_the_hosts_fault(tmp_path: Path, command: str) -> None:
+    root = write_machine(tmp_path, m4000_isolated())
+    line = f"{sys.executable} -m vfio_kit {command.format(root)} > /dev/full"
+    done = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
+    assert done.stderr.startswith("error: cannot write the output")
+
+
+def test_a_snapshot_replaces_no_device_and_no_link(tmp_path: Path) -> None:
+    """As root `snapshot -o /dev/null` put a file in its place."""
+    root = write_machine(tmp_path / "tree", m4000_isolated())
+    pipe, link, file = (tmp_path / name for name in ("pipe", "link", "file"))
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    link.symlink_to(file)
+    for output in (pipe, link, Path("/dev/full")):
+        result = vfio_kit("snapshot", "--root", root, "-o", output)
+        assert result.exit_code == (4 if output.is_char_device() else 0)
+    assert pipe.is_fifo() and link.is_symlink() and Path("/dev/full").is_char_device()
+    assert os.read(reader, 1 << 16) == file.read_bytes()
+    os.close(reader)
+
+
+@pytest.mark.parametrize("name", ["loop", "x" * 300, "missing/x", "."])
+def test_a_place_where_nothing_can_be_written_is_said(tmp_path: Path, name: str) -> None:
+    root = write_machine(tmp_path / "tree", m4000_isolated())
+    (tmp_path / "loop").symlink_to("loop")
+    result = vfio_kit("snapshot", "--root", root, "-o", tmp_path / name)
+    assert result.exit_code in (2, 4) and str(tmp_path) in result.stderr.replace("\n", "")
+
+
+def test_ids_may_be_written_as_sysfs_writes_them() -> None:
+    one, two = (vfio_kit("advise", "--device", d) for d in ("0x10de:0x13f1", "10de:13f1"))
+    assert (one.exit_code, one.stdout) == (0, two.stdout)

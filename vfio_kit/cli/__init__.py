@@ -1,7 +1,9 @@
 """The command line: the only place that prints. stdout has the result, stderr the progress."""
 
 import contextlib
+import errno
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import click
 
 from vfio_kit import __version__
-from vfio_kit.errors import VfioKitError
+from vfio_kit.errors import HostError, VfioKitError
 
 # In the order of the work; each is imported when it is called, and what it needs with it.
 _COMMANDS: dict[str, str] = {
@@ -54,9 +56,9 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except VfioKitError as error:
             with contextlib.suppress(OSError):  # stderr may be gone; the exit status is not
-                click.secho(f"error: {error.message}", fg="red", err=True)
+                click.secho(f"error: {_printable(error.message)}", fg="red", err=True)
                 for line in error.hint.splitlines():
-                    click.echo(f"  hint: {line}", err=True)
+                    click.echo(f"  hint: {_printable(line)}", err=True)
             ctx.exit(error.exit_code)
         except BrokenPipeError:  # the reader of our output went away: head, less
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -75,13 +77,26 @@ def _cli() -> None:
     """
 
 
+def _printable(text: str) -> str:
+    """Names of files are told as they are, and may hold what moves a terminal's cursor."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def main() -> None:
     """The console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # arrows and lines, in a locale without them
     try:
         status = _cli.main(prog_name="vfio-kit", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo(f"error: cannot write the output: {error.strerror}", err=True)
+        sys.exit(HostError.exit_code)
     except click.Abort:
         click.echo("interrupted", err=True)
         sys.exit(_INTERRUPTED)

@@ -16,7 +16,7 @@ from vfio_kit.knowledge.gpus import NVIDIA
 from vfio_kit.model import PciAddress, PciDevice
 from vfio_kit.model.advice import Advice, UnknownGpu
 
-_IDS = re.compile(r"([0-9a-f]{4}):([0-9a-f]{4})")
+_IDS = re.compile(r"(?:0x)?([0-9a-f]{4}):(?:0x)?([0-9a-f]{4})")
 _SCHEMA = {"schema": "vfio-kit/advise/1"}
 _HINT = "ask for a card by its id or name: --device 10de:13f1, --name 'Tesla K80'"
 _LISTED = 12

@@ -93,7 +93,12 @@ def require_root(what: str) -> None:
 def print_json(document: dict[str, Any]) -> None:
     import json
 
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(document, indent=2)
+    click.echo(text)
 
 
 def step(what: str, seconds: float | None = None) -> None:

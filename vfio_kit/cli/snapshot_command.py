@@ -25,7 +25,6 @@ def command(output: Path, root: Path) -> None:
     no MAC or IP addresses, no host, user or volume names; of the kernel's command line the words
     that concern passthrough.
     """
-    from vfio_kit.apply.files import write_file
     from vfio_kit.host.machine import names_of
     from vfio_kit.host.snapshot import take_snapshot
     from vfio_kit.host.tree import Tree
@@ -33,5 +32,21 @@ def command(output: Path, root: Path) -> None:
     if not root.is_dir():
         raise UsageError(f"{root} is a snapshot already", "copy it as it is")
     data = take_snapshot(root, names_of(Tree(root)))
-    write_file(output.absolute(), data, 0o644)
+    _write(output, data)
     step(f"wrote {output}, {len(data)} bytes")
+
+
+def _write(output: Path, data: bytes) -> None:
+    """A file whole or not at all; what is no file, as /dev/null, is written to and left there."""
+    from vfio_kit.apply.files import cannot, write_file
+
+    try:
+        if output.exists() and not output.is_file():
+            output.write_bytes(data)
+            return
+        output = output.resolve()  # a link to a file stays one
+    except OSError as error:
+        raise cannot("write", output, error) from None
+    except RuntimeError:  # of Python 3.12 and older: links that go round
+        raise UsageError(f"{output} is a link to itself", "name another file") from None
+    write_file(output, data, 0o644)

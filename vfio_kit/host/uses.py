@@ -118,9 +118,7 @@ def _problem_line(problem: ReadProblem) -> str:
 def _parsed(tree: Tree, path: str, line: str) -> Iterator[Use]:
     """The uses of a line; a line that makes no sense is noted."""
     head, *words = line.split(_BETWEEN)
-    if not all(word.isprintable() for word in (head, *words)):
-        tree.note(path, "holds a control character")
-    elif head == _PROBLEM and len(words) == 2:
+    if head == _PROBLEM and len(words) == 2:
         tree.note(*words)
     elif len(words) < 2 or words[0] not in set(UseKind):
         tree.note(path, f"holds {line[:40]!r}, not a use")
