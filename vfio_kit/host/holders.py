@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 
 from vfio_kit.errors import UsageError
 from vfio_kit.host.tree import Tree
@@ -16,9 +17,8 @@ from vfio_kit.model import Holder, PciAddress, PciDevice
 
 _BUDGET_S = 2.0
 _MOST_PROCESSES = 100_000
-_MOST_HOLDERS = 10_000
-"""A thousand processes with eight GPUs each; more than anybody reads, and less than a snapshot's
-file may hold."""
+_MOST_HOLDERS = 250
+"""Of one function: more than anybody reads, and few enough for a snapshot's file."""
 _TIME_EVERY = 512
 """Links read between two looks at the clock: a process may have a million files open."""
 
@@ -41,17 +41,17 @@ def read_holders(
     budget_s: float = _BUDGET_S,
     most_processes: int = _MOST_PROCESSES,
 ) -> tuple[tuple[Holder, ...], bool]:
-    """The holders of nodes of these functions, by function, process and node; and whether the open
-    files of all processes could be looked at, in `budget_s` seconds."""
+    """The holders of nodes of these functions, by function, process and node, of each the first
+    few hundred; and whether the open files of all processes could be looked at, in `budget_s`
+    seconds."""
 
     def compute() -> str:
         nodes = _nodes(tree, devices)
         if not nodes.own and not nodes.shared:
             return "seen"  # nothing that could be held
         holders, seen = _Scan(tree, nodes, budget_s, most_processes).run()
-        if len(holders) > _MOST_HOLDERS:
-            tree.note("proc", f"more than {_MOST_HOLDERS} holders of devices; the rest is left out")
-        kept = holders[:_MOST_HOLDERS]
+        by_function = groupby(holders, lambda holder: holder.device)
+        kept = [h for _, of_one in by_function for h in islice(of_one, _MOST_HOLDERS)]
         lines = (f"{h.device} {h.node} {h.pid} {h.command}" for h in kept)
         return "\n".join(("seen" if seen else "unseen", *lines))
 
