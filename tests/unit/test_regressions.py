@@ -323,12 +323,20 @@ def test_a_stranger_does_not_write_on_the_terminal(
     assert [line for line in here.stdout.split("\n") if not line.isprintable()] == []
 
 
-def test_a_link_that_climbs_above_the_root_ends_there(tmp_path: Path) -> None:
-    """A snapshot of it was one that we refused."""
+@pytest.mark.parametrize(
+    ("link", "to"),
+    [
+        ("0000:01:00.1/driver", "../" * 30 + "etc/snd_hda_intel"),
+        ("0000:01:00.1/driver", "/"),
+        ("0000:01:00.1/driver", ".."),
+        ("0000:00:02.0", "0000:00:01.0"),
+    ],
+    ids=["above the root", "root", "up", "a link to a link"],
+)
+def test_a_snapshot_of_odd_links_is_none_that_we_refuse(tmp_path: Path, link: str, to: str) -> None:
     root = write_machine(tmp_path / "tree", m4000_isolated())
-    link = root / "sys/bus/pci/devices/0000:01:00.1/driver"
-    link.unlink()
-    link.symlink_to("../" * 30 + "etc/snd_hda_intel")
+    (root / "sys/bus/pci/devices" / link).unlink()
+    (root / "sys/bus/pci/devices" / link).symlink_to(to)
     snapshot = tmp_path / "s.tar.gz"
     vfio_kit("snapshot", "--root", root, "-o", snapshot)
     one, two = (vfio_kit("scan", "--json", *o) for o in (("--root", root), ("--from", snapshot)))

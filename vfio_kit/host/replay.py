@@ -10,7 +10,7 @@ import io
 import posixpath
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vfio_kit.errors import HostError, UsageError
@@ -54,17 +54,17 @@ class SnapshotTree(Tree):
         """What was noted when the snapshot was taken stands in it."""
 
     def data(self, name: str, limit: int = LIMIT, *, private: bool = False) -> bytes | None:
-        data = self._files.get(self._behind_links(name))
+        data = self._files.get(behind_links(name, self._links))
         return None if data is None or len(data) > limit else data
 
     def names(self, name: str, *, private: bool = False) -> list[str]:
-        return sorted(self._children.get(self._behind_links(name), ()))
+        return sorted(self._children.get(behind_links(name, self._links), ()))
 
     def target(self, name: str, *, private: bool = False) -> str | None:
-        return self._links.get(self._behind_links(name))
+        return self._links.get(behind_links(name, self._links))
 
     def exists(self, name: str) -> bool:
-        place = self._behind_links(name)
+        place = behind_links(name, self._links)
         return place in self._files or place in self._links or place in self._children
 
     def _add(self, entry: tarfile.TarInfo, data: bytes) -> None:
@@ -100,16 +100,17 @@ class SnapshotTree(Tree):
             self._children[parent].add(child)
             self._children[folder] = set()
 
-    def _behind_links(self, name: str) -> str:
-        """The place of a path: links on its way are followed, the last component's is not."""
-        path = ""
-        hops = 0
-        for part in name.strip("/").split("/"):
-            while path in self._links and hops < _MOST_HOPS:
-                hops += 1
-                path = _joined(path, self._links[path])
-            path = f"{path}/{part}" if path else part
-        return path
+
+def behind_links(name: str, links: Mapping[str, str]) -> str:
+    """The place of a path: links on its way are followed, the last component's is not."""
+    path = ""
+    hops = 0
+    for part in name.strip("/").split("/"):
+        while path in links and hops < _MOST_HOPS:
+            hops += 1
+            path = _joined(path, links[path])
+        path = f"{path}/{part}" if path else part
+    return path
 
 
 def _load(file: Path, add: Callable[[tarfile.TarInfo, bytes], None]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vfio_kit.host.read import NameLookup, read_tree
+from vfio_kit.host.replay import behind_links
 from vfio_kit.host.scrub import config_without_identity, nameless_path
 from vfio_kit.host.snapshot_names import MANIFEST, NAMES, PROBLEMS, VERSION
 from vfio_kit.host.tree import LIMIT, Tree
@@ -102,10 +103,10 @@ def _lines(lines: Iterable[str]) -> bytes:
 
 def _tarball(tree: RecordingTree) -> bytes:
     """Files stand where sysfs has them: a device's below /sys/devices, behind its links."""
-    places = {_behind_links(name, tree.links): to for name, to in tree.links.items()}
+    places = {behind_links(name, tree.links): to for name, to in tree.links.items()}
     links = {place: _staying(place, to) for place, to in places.items()}
-    files = {_behind_links(name, tree.links): data for name, data in tree.files.items()}
-    folders = {_behind_links(name, tree.links) for name in tree.folders} - files.keys()
+    files = {behind_links(name, tree.links): data for name, data in tree.files.items()}
+    folders = {behind_links(name, tree.links) for name in tree.folders} - files.keys()
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name in sorted(folders - links.keys()):
@@ -129,14 +130,3 @@ def _staying(place: str, to: str) -> str:
     if not posixpath.normpath(posixpath.join(folder, to)).startswith(".."):
         return to
     return posixpath.relpath(posixpath.join("/", folder, to), f"/{folder}")
-
-
-def _behind_links(name: str, links: dict[str, str]) -> str:
-    """The path without links on its way; the last component may be one."""
-    parts = name.split("/")
-    path = parts[0]
-    for part in parts[1:]:
-        if path in links:
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(path), links[path]))
-        path = f"{path}/{part}"
-    return path

@@ -160,8 +160,8 @@ class Tree:
 
     def link(self, name: str) -> str | None:
         """The last component of what a symbolic link points to; None where there is no link."""
-        target = self.target(name)
-        return None if target is None else target.rstrip("/").rpartition("/")[2]
+        last = (self.target(name) or "").rstrip("/").rpartition("/")[2]
+        return None if last in ("", ".", "..") else last
 
     def exists(self, name: str) -> bool:
         return os.path.lexists(self._prefix + name)
