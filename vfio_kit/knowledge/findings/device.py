@@ -110,6 +110,7 @@ POWERED_DOWN = FindingKind(
     `power_state` of a function in sysfs says D3cold, error, or, though a driver has it, unknown.
     D3hot is how idle devices sleep, and is nothing to worry about. In D3cold the slot has no power.
     That is in order if the function may go there (`d3cold_allowed` is 1); then VFIO wakes it up.
+    A scan does not: it leaves the config space of such a function unread.
     If it may not, it did not go to sleep: it has fallen off the bus, or lost its power.
 
     A card that does not come back from D3cold answers every read with 0xff. The kernel logs "Unable

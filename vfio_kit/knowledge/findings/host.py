@@ -33,7 +33,8 @@ NO_IOMMU = FindingKind(
     proves nothing: it repeats the parameter.
 
     VFIO's mode without an IOMMU (`enable_unsafe_noiommu_mode`) is no way round: it protects
-    nothing, and QEMU does not use it.
+    nothing, and QEMU does not use it. The groups that it makes up (named vfio-noiommu) do not
+    count here.
     """,
     remedy=(
         """Enable Intel VT-d, AMD-Vi or IOMMU in the firmware set-up. "Auto" is not always on, and
@@ -116,8 +117,9 @@ UNSAFE_INTERRUPTS = FindingKind(
     Level.WARN,
     "unsafe interrupts are allowed",
     story="""
-    `/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts` says Y. Somebody has told VFIO
-    to hand devices over even where interrupts are not remapped. VK203 tells what that means: a
+    `/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts` says Y, or, while that module
+    is not loaded, the kernel's command line does. Somebody has told VFIO to hand devices over even
+    where interrupts are not remapped. VK203 tells what that means: a
     guest can forge interrupts of the host by DMA.
 
     On hardware that remaps, the parameter changes nothing today, and is a trap for later: move the
