@@ -405,3 +405,14 @@ def test_all_functions_of_a_slot_go_and_are_told_apart_from_the_rest(topology: T
         parts = (*report.functions, *report.foreign_endpoints, *report.bridges)
         assert len(set(parts)) == len(parts)
         assert {f.address.slot for f in report.functions} == {gpu.address.slot}
+
+
+def test_a_function_of_the_card_that_could_not_be_read_is_in_the_way_in_whatever_group() -> None:
+    machine = host(GPU)
+    lost = replace(machine, iommu_groups={**machine.iommu_groups, 7: (at("01:00.1"),)})
+    report = only(lost)
+    assert (report.verdict, report.can_go) == (Verdict.SHARED, False)
+    assert found(report) == [("VK104", "0000:01:00.1")]
+    assert report.findings[0].message.startswith("0000:01:00.1 is a function of the card, and")
+    elsewhere = replace(machine, iommu_groups={**machine.iommu_groups, 7: (at("02:00.1"),)})
+    assert only(elsewhere).can_go

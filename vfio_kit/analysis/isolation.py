@@ -41,7 +41,9 @@ def judge_gpu(host: Host, gpu: PciDevice) -> GpuReport:
     groups = {f.iommu_group for f in functions if f.iommu_group is not None}
     members = sorted({a for number in groups for a in host.iommu_groups.get(number, ())} - own)
     others = [device for device in map(host.device, members) if device is not None]
-    unknown = [address for address in members if host.device(address) is None]
+    # A function of its own card that could not be read would stay behind, in whatever group.
+    of_the_card = () if gpu.physical_function else host.unread_in_slot_of(gpu)
+    unknown = sorted({a for a in members if host.device(a) is None}.union(of_the_card))
     foreign = tuple(device for device in others if not device.is_bridge)
     board = board_of(host, gpu)
     verdict = _verdict(host, functions, in_the_way=bool(foreign or unknown))
@@ -53,7 +55,7 @@ def judge_gpu(host: Host, gpu: PciDevice) -> GpuReport:
         bridges=tuple(device for device in others if device.is_bridge),
         findings=(
             *_group_findings(host, gpu, functions, foreign),
-            *map(_unknown_member, unknown),
+            *(_unknown_member(gpu, address) for address in unknown),
             *(why_together(host, functions, foreign) if foreign else ()),
             *_override_findings(host, gpu, verdict),
             *board_findings(host, gpu, board),
@@ -159,11 +161,12 @@ def _how_to_part(host: Host, gpu: PciDevice, foreign: PciDevice) -> str:
     return "put the GPU into a slot with a root port of its own, or move that device"
 
 
-def _unknown_member(address: PciAddress) -> Finding:
+def _unknown_member(gpu: PciDevice, address: PciAddress) -> Finding:
+    what = "is a function of the card" if address.slot == gpu.address.slot else "shares the group"
     return finding(
         UNKNOWN_MEMBER,
         address,
-        f"{address} shares the group, and what it is could not be read",
+        f"{address} {what}, and what it is could not be read",
         f"look at it: lspci -nnks {address}; while it is unknown, it counts as in the way",
     )
 

@@ -7,6 +7,7 @@ snapshot of a host and the host itself give the same values.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 
 from vfio_kit.model.pci import PciAddress, PciDevice
 
@@ -121,7 +122,7 @@ class Host:
     _index: "_Index" = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_index", _Index(self.devices))
+        object.__setattr__(self, "_index", _Index(self.devices, self.iommu_groups))
 
     def device(self, address: PciAddress) -> PciDevice | None:
         return self._index.by_address.get(address)
@@ -132,6 +133,10 @@ class Host:
     def slot_of(self, device: PciDevice) -> tuple[PciDevice, ...]:
         """All functions of the device's slot, itself included, in order of their numbers."""
         return tuple(self._index.by_slot.get(device.address.slot, ()))
+
+    def unread_in_slot_of(self, device: PciDevice) -> tuple[PciAddress, ...]:
+        """Functions of the device's slot that a group lists, and that could not be read."""
+        return tuple(self._index.unread.get(device.address.slot, ()))
 
     def below(self, bridge: PciAddress) -> tuple[PciDevice, ...]:
         """All functions below a bridge, at any depth, in order of their addresses."""
@@ -149,13 +154,21 @@ class Host:
 class _Index:
     """Who stands where: a host may have thousands of functions, and each GPU asks."""
 
-    __slots__ = ("below", "bridges", "by_address", "by_slot", "virtual")
+    __slots__ = ("below", "bridges", "by_address", "by_slot", "unread", "virtual")
 
-    def __init__(self, devices: tuple[PciDevice, ...]) -> None:
+    def __init__(
+        self,
+        devices: tuple[PciDevice, ...],
+        groups: Mapping[int, tuple[PciAddress, ...]],
+    ) -> None:
         self.by_address = {device.address: device for device in devices}
         self.by_slot: dict[tuple[int, int, int], list[PciDevice]] = {}
         self.below: dict[PciAddress, list[PciDevice]] = {}
         self.virtual: dict[PciAddress, list[PciDevice]] = {}
+        self.unread: dict[tuple[int, int, int], list[PciAddress]] = {}
+        for member in chain.from_iterable(groups.values()):
+            if member not in self.by_address:
+                self.unread.setdefault(member.slot, []).append(member)
         self.bridges = [device for device in devices if device.is_bridge]
         for device in devices:
             self.by_slot.setdefault(device.address.slot, []).append(device)

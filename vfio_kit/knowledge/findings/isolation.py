@@ -135,7 +135,8 @@ UNKNOWN_MEMBER = FindingKind(
     (hot-unplugged), in the midst of being removed, or the tree or snapshot is incomplete.
 
     Whether it is a harmless bridge or a disk controller cannot be told, so it counts as the worst
-    that it could be: a foreign endpoint (VK101).
+    that it could be: a foreign endpoint (VK101). A function of the GPU's own card counts as well,
+    in whatever group it is: all of a card goes together, or nothing.
     """,
     remedy=(
         """Look at it:
