@@ -23,12 +23,17 @@ class LabFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What there is to judge by: both logs, how often the host should have booted, and QEMU."""
+    """What there is to judge by: both logs, how often the host should have booted, and QEMU:
+
+    whether it runs, and whether its main loop turns.  It can lock itself up: its proxy device keeps
+    a lock of its own while it waits for the one that another CPU holds, which waits for the first.
+    """
 
     qemu_output: str
     serial: str
     expected_boots: int
     running: bool
+    answers: bool = True
 
 
 def signs_of_fault(evidence: Evidence) -> tuple[str, ...]:
@@ -40,6 +45,8 @@ def signs_of_fault(evidence: Evidence) -> tuple[str, ...]:
         signs.append(f"the host booted {boots} times, expected were {evidence.expected_boots}")
     if not evidence.running and not signs:
         signs.append("QEMU is not running")
+    if evidence.running and not evidence.answers:
+        signs.append("QEMU hangs: it runs, and does not answer")
     return tuple(signs[:_MOST_SIGNS])
 
 

@@ -83,7 +83,20 @@ def signs() -> tuple[str, ...]:
         output = (run_dir() / "qemu.log").read_text(errors="replace")
     except FileNotFoundError:
         output = ""
-    return signs_of_fault(Evidence(output, _serial(), state().boots, running()))
+    alive = running()
+    answers = not alive or _answers()
+    return signs_of_fault(Evidence(output, _serial(), state().boots, alive, answers))
+
+
+def _answers() -> bool:
+    """Tell whether QEMU's main loop turns; it has twice the time of a QMP command."""
+    for _ in range(2):
+        try:
+            qmp.execute(run_dir() / "qmp", "query-status")
+        except OSError:
+            continue
+        return True
+    return False
 
 
 def check_health() -> None:
