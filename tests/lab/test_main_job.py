@@ -313,6 +313,9 @@ class TestUpVerifyDown:
     def test_up(self, gpuhost: LabHost, story: dict[str, str]) -> None:
         if "before" not in story:
             story["before"] = gpuhost.run(SNAPSHOT).stdout
+            # Before, since render takes no GPU that a VM has.
+            render = f"vfio-kit render --name m4000 --gpu 01:00.0 {DIRECT} --output qemu -o /tmp/s"
+            story["script"] = gpuhost.run(f"{render} && cat /tmp/s/run.sh; rm -r /tmp/s").stdout
         done = gpuhost.run(f"vfio-kit up m4000 --gpu 01:00.0 {DIRECT} --json", timeout=1500)
         document = json.loads(done.stdout)
         assert document["schema"] == "vfio-kit/up/1"
@@ -322,12 +325,12 @@ class TestUpVerifyDown:
             driver = gpuhost.run(f"readlink /sys/bus/pci/devices/{function}/driver").stdout.strip()
             assert driver.endswith("/vfio-pci")
 
-    def test_qemu_runs_with_our_scripts_devices(self, gpuhost: LabHost) -> None:
-        gpuhost.run(f"vfio-kit render --name m4000 --gpu 01:00.0 {DIRECT} --output qemu -o /tmp/s")
-        script = gpuhost.run("cat /tmp/s/run.sh; rm -r /tmp/s").stdout
+    def test_qemu_runs_with_our_scripts_devices(
+        self, gpuhost: LabHost, story: dict[str, str]
+    ) -> None:
         running = "xargs -0 printf '%q ' < /proc/$(cat /run/libvirt/qemu/m4000.pid)/cmdline"
         theirs = devices(gpuhost.run(running).stdout)
-        same_devices(devices(arguments(script)), theirs, but=("drive",))
+        same_devices(devices(arguments(story["script"])), theirs, but=("drive",))
         assert set(theirs) == {"pci.1", *OUR_DEVICES, "serial0"}
 
     def test_guest_has_both_functions_in_one_slot(self, gpuhost: LabHost) -> None:
