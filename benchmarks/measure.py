@@ -1,6 +1,7 @@
 """Commands timed as an operator would see them: a process from its start to its end."""
 
 import os
+import shlex
 import statistics
 import sys
 import time
@@ -46,7 +47,9 @@ def measure(command: list[str], runs: int, *, warm: int = 1) -> Measured:
                 (os.POSIX_SPAWN_DUP2, 1, 2),
             ],
         )
-        _, _, usage = os.wait4(child, 0)
+        _, status, usage = os.wait4(child, 0)
+        if status != 0:
+            raise SystemExit(f"it failed, so it was not measured: {shlex.join(command)}")
         if number >= warm:
             seconds.append(time.perf_counter() - begin)
             peak = max(peak, usage.ru_maxrss)  # KiB

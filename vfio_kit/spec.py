@@ -190,7 +190,11 @@ def load_spec(file: Path | None, options: Mapping[str, object]) -> GuestSpec:
 
 def _read(file: Path) -> str:
     try:
-        return file.read_text("utf-8")
+        with file.open("rb") as stream:
+            data = stream.read(_LONGEST + 1)
+        if len(data) > _LONGEST:
+            raise UsageError(f"the spec {file} is longer than {_LONGEST} bytes")
+        return data.decode("utf-8")
     except OSError as error:
         raise UsageError(f"cannot read the spec {file}: {error.strerror}") from None
     except UnicodeDecodeError:

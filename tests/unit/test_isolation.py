@@ -416,3 +416,21 @@ def test_a_function_of_the_card_that_could_not_be_read_is_in_the_way_in_whatever
     assert report.findings[0].message.startswith("0000:01:00.1 is a function of the card, and")
     elsewhere = replace(machine, iommu_groups={**machine.iommu_groups, 7: (at("02:00.1"),)})
     assert only(elsewhere).can_go
+
+
+@pytest.mark.parametrize(
+    ("ids", "driver", "codes"),
+    [
+        (ROOT_PORT, "pcieport", []),
+        (PCI_BRIDGE, None, []),
+        (PCI_BRIDGE, "shpchp", ["VK115"]),
+        (HOST_BRIDGE, "skl_uncore", ["VK115"]),
+        (ROOT_PORT, "vfio-pci", []),
+    ],
+)
+def test_a_bridge_with_a_driver_of_its_own_is_named(
+    ids: tuple[str, str, str], driver: str | None, codes: list[str]
+) -> None:
+    report = only(host(GPU, function("00:01.0", ids, 6, driver=driver)))
+    assert report.verdict is Verdict.ISOLATED and report.can_go
+    assert [f.code for f in report.findings if f.level is Level.WARN] == codes

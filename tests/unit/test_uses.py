@@ -902,7 +902,11 @@ def test_nothing_unknown_of_a_path_is_told(path: str) -> None:
         ("wlx001122aabbcc", "wlx…"),
         ("enp3s0", "enp3s0"),
         ("enX0", "enX0"),
-        ("br0\x1b", "br0?"),
+        ("br0\x1b", "br…"),
+        ("wg-alice", "wg…"),
+        ("customer", "…"),
+        ("bond0.100", "bond0.100"),
+        ("br-0a1b2c3d4e5f", "br-0a1b2c3d4e5f"),
     ],
 )
 def test_an_interface_is_told_without_its_mac_address(name: str, told: str) -> None:

@@ -23,7 +23,7 @@ from vfio_kit.model import Finding, Host, PciDevice, PcieType
 Devices = tuple[PciDevice, ...]
 
 _MOST_NAMED = 8
-_ACS_PARAMETERS = ("disable_acs_redir", "config_acs", "noacs")
+_ACS_PARAMETERS = ("disable_acs_redir", "config_acs")
 _NOT_PCI_RULES = (*POWER, "s390x")
 
 

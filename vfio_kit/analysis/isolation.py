@@ -13,6 +13,7 @@ from vfio_kit.analysis.readiness import device_findings
 from vfio_kit.analysis.virtual import virtual_findings
 from vfio_kit.knowledge.findings import (
     ACS_OVERRIDE,
+    DRIVEN_BRIDGE,
     NO_GROUP,
     SHARED_GROUP,
     SPLIT_SLOT,
@@ -45,6 +46,7 @@ def judge_gpu(host: Host, gpu: PciDevice) -> GpuReport:
     of_the_card = () if gpu.physical_function else host.unread_in_slot_of(gpu)
     unknown = sorted({a for a in members if host.device(a) is None}.union(of_the_card))
     foreign = tuple(device for device in others if not device.is_bridge)
+    bridges = tuple(device for device in others if device.is_bridge)
     board = board_of(host, gpu)
     verdict = _verdict(host, functions, in_the_way=bool(foreign or unknown))
     return GpuReport(
@@ -52,10 +54,11 @@ def judge_gpu(host: Host, gpu: PciDevice) -> GpuReport:
         verdict=verdict,
         functions=functions,
         foreign_endpoints=foreign,
-        bridges=tuple(device for device in others if device.is_bridge),
+        bridges=bridges,
         findings=(
             *_group_findings(host, gpu, functions, foreign),
             *(_unknown_member(gpu, address) for address in unknown),
+            *map(_driven_bridge, (b for b in bridges if not _leaves_dma_alone(b))),
             *(why_together(host, functions, foreign) if foreign else ()),
             *_override_findings(host, gpu, verdict),
             *board_findings(host, gpu, board),
@@ -168,6 +171,22 @@ def _unknown_member(gpu: PciDevice, address: PciAddress) -> Finding:
         address,
         f"{address} {what}, and what it is could not be read",
         f"look at it: lspci -nnks {address}; while it is unknown, it counts as in the way",
+    )
+
+
+def _leaves_dma_alone(bridge: PciDevice) -> bool:
+    """Whether the kernel lets a bridge stay behind with its driver (driver_managed_dma)."""
+    return is_free(bridge) or bridge.driver == "pcieport"
+
+
+def _driven_bridge(bridge: PciDevice) -> Finding:
+    return finding(
+        DRIVEN_BRIDGE,
+        bridge.address,
+        f"{describe(bridge)} is in the group: since Linux 5.19 a bridge may have no driver but "
+        "pcieport there, or the guest does not start",
+        f"if it does not: echo {bridge.address} | sudo tee "
+        f"/sys/bus/pci/devices/{bridge.address}/driver/unbind",
     )
 
 

@@ -3,7 +3,7 @@
 import re
 
 from vfio_kit.analysis.describe import describe
-from vfio_kit.knowledge.findings import BUS_RESET_SCOPE, NO_RESET, POWERED_DOWN, finding
+from vfio_kit.knowledge.findings import BUS_RESET_SCOPE, LOST, NO_RESET, POWERED_DOWN, finding
 from vfio_kit.model import Finding, Host, PciDevice
 
 _FIRST_WITH_METHODS = (5, 15)
@@ -43,6 +43,9 @@ def reset_findings(host: Host, gpu: PciDevice, functions: tuple[PciDevice, ...])
 def _no_method(host: Host, device: PciDevice) -> bool:
     if device.reset_methods is not None:
         return device.reset_methods == ()
+    attribute = f"/sys/bus/pci/devices/{device.address}/reset_method"
+    if any(problem.path == attribute for problem in host.problems):
+        return False  # it is there, and could not be read: nobody knows
     version = re.match(r"(\d+)\.(\d+)", host.kernel_release)
     return version is not None and (int(version[1]), int(version[2])) >= _FIRST_WITH_METHODS
 
@@ -61,32 +64,40 @@ def _below_the_same_bridge(host: Host, functions: tuple[PciDevice, ...]) -> list
 def power_findings(gpu: PciDevice, functions: tuple[PciDevice, ...]) -> list[Finding]:
     """D3hot is how an idle device sleeps, and `unknown` how one without a driver is shown."""
     for function in functions:
-        reason = _power(function)
-        if reason:
+        lost = _lost(function)
+        if lost:
+            return [
+                finding(
+                    LOST,
+                    gpu.address,
+                    f"{function.address} {lost}",
+                    "switch the host off and on, not only restart it; if it is lost again, look at "
+                    "its power connectors and its riser",
+                )
+            ]
+    for function in functions:
+        if function.power_state == "D3cold":
+            by = f", as its driver {function.driver} does to save power" if function.driver else ""
             path = f"/sys/bus/pci/devices/{function.address}"
             return [
                 finding(
                     POWERED_DOWN,
                     gpu.address,
-                    f"{function.address} {reason}",
-                    f"wake it: echo on > {path}/power/control; cat {path}/power_state must say D0, "
-                    "else switch the host off and on; to keep it awake: "
-                    f"echo 0 > {path}/d3cold_allowed",
+                    f"{function.address} is in D3cold, without power{by}: VFIO wakes it, and one "
+                    "that does not wake up is lost until the host is switched off",
+                    f"wake it: echo on | sudo tee {path}/power/control; cat {path}/power_state "
+                    "must say D0, else switch the host off and on; to keep it awake: "
+                    f"echo 0 | sudo tee {path}/d3cold_allowed",
                 )
             ]
     return []
 
 
-def _power(function: PciDevice) -> str:
+def _lost(function: PciDevice) -> str:
+    """What says that a function does not answer; empty where nothing does."""
     state = function.power_state
     if state == "D3cold" and function.d3cold_allowed is False:
         return "is in D3cold, which it may not enter: it has fallen off the bus, or lost its power"
-    if state == "D3cold":
-        by = f", as its driver {function.driver} does to save power" if function.driver else ""
-        return (
-            f"is in D3cold, without power{by}: VFIO wakes it, and one that does not wake up is "
-            "lost until the host is switched off"
-        )
     if state == "error" or (state == "unknown" and function.driver is not None):
         return f"is in power state {state!r}: it does not answer"
     return ""

@@ -109,8 +109,8 @@ def numa_findings(host: Host, gpu: PciDevice) -> list[Finding]:
             NUMA_HUGEPAGES,
             gpu.address,
             f"{gpu.address} is near NUMA node {near.number}, {_pages(near, far)}",
-            f"to reserve 2 MiB pages there: echo N > /sys/devices/system/node/node{near.number}"
-            "/hugepages/hugepages-2048kB/nr_hugepages",
+            f"to reserve 2 MiB pages there: echo N | sudo tee /sys/devices/system/node/"
+            f"node{near.number}/hugepages/hugepages-2048kB/nr_hugepages",
         )
     ]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vfio_kit.errors import HostError, Refused, UsageError
+from vfio_kit.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from vfio_kit.apply.hypervisor import Hypervisor
@@ -89,11 +89,6 @@ def _require_room(plan: "UpPlan") -> None:
     from vfio_kit.knowledge.provisioning import NO_DRIVER
 
     domain = plan.domain
-    if not Path("/dev/kvm").exists():
-        raise HostError(
-            "this host has no /dev/kvm",
-            "enable SVM (AMD) or VT-x (Intel) in the firmware set-up; modprobe kvm_amd kvm_intel",
-        )
     for path, what in ((domain.boot.kernel, "kernel"), (domain.boot.initrd, "initrd")):
         if path:
             require_reachable(Path(path), what)

@@ -26,6 +26,13 @@ _KNOWN_PATHS = frozenset(_KNOWN.split())
 _OF_A_MAC = re.compile(r"([a-z]{2}x)[0-9a-f]{12,40}")
 """systemd's names from a MAC address (systemd.net-naming-scheme(7)): enx…, wlx…, wwx…, ibx…"""
 
+_USUAL_INTERFACE = re.compile(
+    r"([a-z]{2,10}[0-9]{1,5}|(en|wl|ww|ib|sl)[oPpbsfdnvtuiX0-9]{1,20}|br-(ex|int|lan|tun|[0-9a-f]{12})"
+    r"|lan|wan|dmz|mgmt|lo|br|ovs-system)([.][0-9]{1,4})?"
+)
+"""Names that the kernel, systemd and network managers give: a kind, and numbers of places."""
+_KIND_OF_INTERFACE = re.compile(r"br|bond|team|vlan|wg|tun|tap|eth")
+
 _NAMED_ARRAY = re.compile(r"md_.*")
 """mdadm.conf(5), CREATE names=yes: the kernel's name of an array holds the name it was given."""
 
@@ -42,9 +49,19 @@ def public_path(path: str) -> str:
     return f"{folder.rstrip('/')}/{HIDDEN}"
 
 
-def public_interface(name: str) -> str:
-    """An interface's name without the MAC address that it may hold: enx…, which itself is kept."""
+def without_mac(name: str) -> str:
+    """A name without the MAC address that it may hold; what is public already stays as it is."""
     return _OF_A_MAC.sub(rf"\1{HIDDEN}", _UNPRINTABLE.sub("?", name))
+
+
+def public_interface(name: str) -> str:
+    """An interface's name without a MAC address (enx…), and without the owner's word for it:
+    wg-alice is wg…, customer is …; what is public already stays as it is."""
+    name = without_mac(name)
+    if HIDDEN in name or _USUAL_INTERFACE.fullmatch(name):
+        return name
+    kind = _KIND_OF_INTERFACE.match(name)
+    return f"{kind[0] if kind else ''}{HIDDEN}"
 
 
 def public_block(name: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.host.snapshot_names import MANIFEST, PROBLEMS, VERSION
 from vfio_kit.host.tarball import members
-from vfio_kit.host.tree import LIMIT, LONG, Tree, printable
+from vfio_kit.host.tree import LIMIT, LONG, MOST_PROBLEMS, Tree, printable
 from vfio_kit.model import ReadProblem
 
 _MOST_BYTES = 64 * 1024 * 1024
@@ -41,7 +41,8 @@ class SnapshotTree(Tree):
         _load(file, self._add)
         if self._files.get(MANIFEST, b"").decode("utf-8", "replace").strip() != VERSION:
             raise _refused(file, f"it has no {MANIFEST} that says {VERSION}")
-        for line in self._files.get(PROBLEMS, b"").decode("utf-8", "replace").split("\n"):
+        problems = self._files.get(PROBLEMS, b"").decode("utf-8", "replace")
+        for line in problems.split("\n", MOST_PROBLEMS + 1)[: MOST_PROBLEMS + 1]:
             path, tab, reason = line.partition("\t")
             if tab:
                 self.problems.append(ReadProblem(printable(path), printable(reason)))

@@ -18,6 +18,8 @@ LIMIT = 64 * 1024
 LONG = 4 * 1024 * 1024
 """Bytes; for the few files that grow with the machine: modules.alias, mountinfo."""
 
+MOST_PROBLEMS = 1000
+"""More are not told: nobody reads them, and a stranger may have made them up."""
 _LONGEST_LINK = 1024
 _PLAIN = bytes((0x09, 0x0A, *range(0x20, 0x7F)))
 """What most files hold nothing but."""
@@ -65,7 +67,10 @@ class Tree:
         return self.root / name.lstrip("/")
 
     def note(self, name: str, reason: str) -> None:
-        self.problems.append(ReadProblem(printable("/" + name.lstrip("/")), printable(reason)))
+        if len(self.problems) == MOST_PROBLEMS:
+            name, reason = "", "more cannot be read than is told here"
+        if len(self.problems) <= MOST_PROBLEMS:
+            self.problems.append(ReadProblem(printable("/" + name.lstrip("/")), printable(reason)))
 
     def data(self, name: str, limit: int = LIMIT, *, private: bool = False) -> bytes | None:
         """The file's bytes; None where there is none. `private`: being denied it is no problem."""

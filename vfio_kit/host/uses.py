@@ -11,7 +11,7 @@ from vfio_kit.errors import UsageError
 from vfio_kit.host.inputs import keyboard_uses
 from vfio_kit.host.network import Network, default_route_uses
 from vfio_kit.host.pci import DEVICES
-from vfio_kit.host.public import HIDDEN, public_block, public_interface
+from vfio_kit.host.public import HIDDEN, public_block, public_interface, without_mac
 from vfio_kit.host.session import session_uses
 from vfio_kit.host.stack import merged
 from vfio_kit.host.storage import Storage
@@ -108,8 +108,11 @@ def _use_lines(uses: Iterable[Use]) -> Iterator[str]:
 
 def _problem_line(problem: ReadProblem) -> str:
     parts = [
-        public_block(public_interface(_UUID.sub(HIDDEN, part))) for part in problem.path.split("/")
+        public_block(without_mac(_UUID.sub(HIDDEN, part))) for part in problem.path.split("/")
     ]
+    for place, part in enumerate(parts[:-1]):
+        if part == "net":
+            parts[place + 1] = public_interface(parts[place + 1])
     if parts[1:2] == ["dev"]:
         parts[2:] = [HIDDEN]  # names in /dev/mapper and /dev/disk are the owner's
     return _BETWEEN.join((_PROBLEM, "/".join(parts), problem.reason.replace("\n", " ")))

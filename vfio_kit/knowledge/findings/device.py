@@ -105,13 +105,12 @@ BUS_RESET_SCOPE = FindingKind(
 POWERED_DOWN = FindingKind(
     "VK304",
     Level.WARN,
-    "the device is powered down or lost",
+    "the device is powered down",
     story="""
-    `power_state` of a function in sysfs says D3cold, error, or, though a driver has it, unknown.
-    D3hot is how idle devices sleep, and is nothing to worry about. In D3cold the slot has no power.
-    That is in order if the function may go there (`d3cold_allowed` is 1); then VFIO wakes it up.
-    A scan does not: it leaves the config space of such a function unread.
-    If it may not, it did not go to sleep: it has fallen off the bus, or lost its power.
+    `power_state` of a function in sysfs says D3cold: the slot has no power. It may go there
+    (`d3cold_allowed` is 1), as an idle card of a laptop does, and VFIO wakes it up. A scan does
+    not: it leaves the config space of such a function unread. D3hot is how idle devices sleep, and
+    is nothing to worry about.
 
     A card that does not come back from D3cold answers every read with 0xff. The kernel logs "Unable
     to change power state from D3cold to D0, device inaccessible", the guest sees a device without
@@ -127,6 +126,34 @@ POWERED_DOWN = FindingKind(
         $ echo 0 | sudo tee /sys/bus/pci/devices/ADDR/d3cold_allowed""",
         """If it does not answer, switch the host off and on, not only restart it. Then look for the
         cause: power connectors, a riser, the power supply.""",
+    ),
+    sources=(
+        PCI_POWER,
+        SYSFS_PCI,
+        "https://github.com/kata-containers/kata-containers/issues/11708",
+        "https://github.com/gnif/vendor-reset/issues/76",
+    ),
+)
+LOST = FindingKind(
+    "VK315",
+    Level.BLOCK,
+    "the device does not answer",
+    story="""
+    `power_state` of a function in sysfs says error, or unknown though a driver has it, or D3cold
+    though `d3cold_allowed` is 0: it did not go to sleep, it has fallen off the bus or lost its
+    power. A device that does not answer gives 0xff for whatever is read of it.
+
+    Handed over, it makes the start of the guest fail (the kernel logs "Unable to change power state
+    from D3cold to D0, device inaccessible"), or the guest sees a device without an identity. It
+    happens to cards that cannot be reset, after some starts of guests; to cards whose power
+    connector or riser is loose; and to cards that are broken.
+    """,
+    remedy=(
+        """Switch the host off and on, not only restart it, and look again:
+        $ cat /sys/bus/pci/devices/ADDR/power_state""",
+        """If it is lost again: power connectors, the riser, the power supply; and keep it from the
+        deepest sleep, for all functions of its slot and the port above:
+        $ echo 0 | sudo tee /sys/bus/pci/devices/ADDR/d3cold_allowed""",
     ),
     sources=(
         PCI_POWER,
@@ -214,7 +241,7 @@ MMIO_WINDOW = FindingKind(
 )
 BAR_UNASSIGNED = FindingKind(
     "VK308",
-    Level.WARN,
+    Level.BLOCK,
     "a BAR has no address",
     story="""
     In `resource` of the function in sysfs a memory BAR has a size and no address: neither firmware

@@ -387,3 +387,26 @@ EXTERNAL = FindingKind(
     ),
     sources=(THUNDERBOLT, SYSFS_REMOVABLE),
 )
+DRIVEN_BRIDGE = FindingKind(
+    "VK115",
+    Level.WARN,
+    "a bridge of the group has a driver of its own",
+    story="""
+    Bridges in a group stay with the host and count for nothing: a root port or a switch port has
+    the driver pcieport, which leaves DMA alone and says so. The bridge that the finding names has
+    another one, such as shpchp on a conventional bridge, or a driver for the counters of a host
+    bridge.
+
+    Since Linux 5.19 a driver counts as harmless only if it declares that it leaves DMA alone
+    (driver_managed_dma); with any other one bound, the group is not viable, and QEMU ends with
+    "group N is not viable". Up to 5.18 every PCI-to-PCI bridge was let through, whatever its
+    driver, and a host bridge only without one.
+    """,
+    remedy=(
+        """See which driver it is, and what it is for:
+        $ lspci -nnk -s ADDR""",
+        """Unbind it if the start of the guest fails with "not viable"; a bridge works without:
+        $ echo ADDR | sudo tee /sys/bus/pci/devices/ADDR/driver/unbind""",
+    ),
+    sources=(LINUX_GROUPS, NOT_VIABLE, VFIO),
+)
