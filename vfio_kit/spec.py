@@ -28,6 +28,7 @@ from vfio_kit.model import PciAddress
 from vfio_kit.model.vm import BootMode, check_name
 
 _KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-", "sk-ssh-ed25519", "sk-ecdsa-sha2-")
+_LONGEST = 1 << 20
 
 
 def _printable(text: str) -> str:
@@ -190,15 +191,15 @@ def load_spec(file: Path | None, options: Mapping[str, object]) -> GuestSpec:
 
 def _read(file: Path) -> str:
     try:
-        with file.open("rb") as stream:
-            data = stream.read(_LONGEST + 1)
-        if len(data) > _LONGEST:
-            raise UsageError(f"the spec {file} is longer than {_LONGEST} bytes")
-        return data.decode("utf-8")
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(_LONGEST + 1)
     except OSError as error:
         raise UsageError(f"cannot read the spec {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UsageError(f"the spec {file} is not UTF-8 text") from None
+    if len(text) > _LONGEST:
+        raise UsageError(f"the spec {file} is longer than {_LONGEST} characters")
+    return text
 
 
 def _parse(text: str, file: Path | None) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """What went wrong once and shall not again: hostile, torn and monstrous input."""
 
+import io
 import json
 import os
 import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -32,6 +34,9 @@ from vfio_kit.apply.journal import VmFolder
 from vfio_kit.errors import GuestError, HostError, UsageError
 from vfio_kit.guest.ssh import Connection, Target
 from vfio_kit.host.read import read_host
+from vfio_kit.host.replay import SnapshotTree
+from vfio_kit.host.snapshot_names import MANIFEST, PROBLEMS, VERSION
+from vfio_kit.host.tree import MOST_PROBLEMS
 from vfio_kit.model.health import CheckStatus, CommandResult
 from vfio_kit.model.vm import StepKind
 from vfio_kit.plan import make_plan
@@ -343,6 +348,24 @@ def test_a_snapshot_of_odd_links_is_none_that_we_refuse(tmp_path: Path, link: st
     assert (one.exit_code, one.stdout) == (two.exit_code, two.stdout)
 
 
+def test_problems_without_number_are_told_up_to_a_thousand(tmp_path: Path) -> None:
+    """A snapshot of 20 KiB unpacked to a JSON of 170 MiB."""
+    root = write_machine(tmp_path / "tree", m4000_isolated())
+    for number in range(MOST_PROBLEMS + 10):
+        (root / f"sys/bus/pci/devices/{number}").touch()
+    snapshot = tmp_path / "s.tar.gz"
+    vfio_kit("snapshot", "--root", root, "-o", snapshot)
+    one, two = (vfio_kit("scan", "--json", *o) for o in (("--root", root), ("--from", snapshot)))
+    assert one.stdout == two.stdout
+    assert len(read_host(root).problems) == MOST_PROBLEMS + 1
+    with tarfile.open(snapshot, "w:gz") as archive:
+        for name, text in ((MANIFEST, VERSION), (PROBLEMS, "/a\tb\n" * 100_000)):
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+    assert len(SnapshotTree(snapshot).problems) == MOST_PROBLEMS + 1
+
+
 @pytest.mark.parametrize("name", ["usr/share/misc/pci.ids", "proc/sys/kernel/osrelease"])
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
     root = write_machine(tmp_path, m4000_isolated())
@@ -364,6 +387,11 @@ def test_a_monstrous_spec_is_a_usage_error(tmp_path: Path, text: str) -> None:
     file.write_text(text + "\n")
     with pytest.raises(UsageError):
         load_spec(file, {})
+
+
+def test_a_spec_without_end_is_a_usage_error() -> None:
+    with pytest.raises(UsageError, match="longer than"):
+        load_spec(Path("/dev/zero"), {})
 
 
 @pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
