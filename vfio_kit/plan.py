@@ -3,13 +3,12 @@
 import hashlib
 import uuid
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import PurePosixPath
 
-from vfio_kit.analysis.describe import describe
-from vfio_kit.analysis.isolation import judge_gpu
+from vfio_kit.analysis.isolation import judge_together
 from vfio_kit.analysis.platform import platform_findings
 from vfio_kit.errors import Refused, UsageError
-from vfio_kit.knowledge.findings import SHARED_GROUP
 from vfio_kit.knowledge.guests import DIRECT_BOOT_CMDLINE, GUESTS
 from vfio_kit.knowledge.provisioning import NO_DRIVER, PROVISIONED_DISK_GIB, PROVISIONING
 from vfio_kit.model import Finding, GpuReport, Host, Level, PciAddress, PciDevice
@@ -55,19 +54,23 @@ def make_plan(
             f"nothing is known of how to install driver {spec.driver} in {spec.guest}",
             f"--driver {NO_DRIVER}, and install it by hand",
         )
-    reports = tuple(_report(host, address) for address in spec.addresses)
+    reports = judge_together(host, spec.addresses)
     accepted = frozenset(map(PciAddress.parse, spec.accept_loss))
     for address in sorted(accepted - {f.address for r in reports for f in r.functions}):
         raise UsageError(
             f"--accept-loss {address} names nothing that is handed over", "name it as --gpu does"
         )
-    general = platform_findings(host)
-    _refuse(reports, accepted, general)
+    findings = tuple(
+        _weighed(found, accepted)
+        for found in dict.fromkeys(
+            (*(f for report in reports for f in report.findings), *platform_findings(host))
+        )
+    )
+    _refuse(reports, findings, accepted)
     functions = tuple(_distinct(report.functions for report in reports))
     _require_existence(functions)
     domain = _domain(spec, functions, image_dir)
     state = str(PurePosixPath(state_dir) / spec.name)
-    findings = dict.fromkeys((*(f for report in reports for f in report.findings), *general))
     return UpPlan(
         domain=domain,
         guest=spec.guest,
@@ -80,7 +83,7 @@ def make_plan(
         devices=tuple(DeviceIdentity(f.address, f.ids, f.driver, f.name) for f in functions),
         authorized_keys=tuple(spec.ssh.authorized_keys),
         steps=_steps(spec, domain, functions, state),
-        findings=tuple(findings),
+        findings=findings,
     )
 
 
@@ -91,40 +94,29 @@ def _disk_gib(spec: GuestSpec) -> int | None:
     return spec.disk
 
 
-def _report(host: Host, address: PciAddress) -> GpuReport:
-    device = host.device(address)
-    gpus = ", ".join(f"{gpu.address} {gpu.name or gpu.ids}" for gpu in host.gpus()) or "none"
-    if device is None:
-        raise UsageError(f"no PCI device {address} on this host", f"GPUs here: {gpus}")
-    if not device.is_gpu:
-        raise UsageError(
-            f"not a GPU: {describe(device)}",
-            f"give the address of a display controller (class 03xx); GPUs here: {gpus}",
-        )
-    return judge_gpu(host, device)
-
-
 def _refuse(
-    reports: tuple[GpuReport, ...], accepted: frozenset[PciAddress], general: tuple[Finding, ...]
+    reports: tuple[GpuReport, ...], findings: tuple[Finding, ...], accepted: frozenset[PciAddress]
 ) -> None:
-    # One spec may ask for all GPUs of a group; another GPU that comes along is not foreign.
-    wanted = {function.address for report in reports for function in report.functions}
-    blocking = [
-        (report.gpu, finding)
-        for report in reports
-        for finding in (*report.findings, *general)
-        if finding.level is Level.BLOCK
-        and not (finding.code == SHARED_GROUP.code and finding.device in wanted)
-        and not (finding.acceptable and finding.device in accepted)
-    ]
+    """Raises Refused where a finding blocks; names the GPUs that it blocks."""
+    blocking = [found for found in findings if found.level is Level.BLOCK]
     if not blocking:
         return
-    names = ", ".join(
-        dict.fromkeys(f"{gpu.address} ({gpu.name or gpu.ids})" for gpu, _ in blocking)
-    )
-    reasons = "; ".join(dict.fromkeys(f"{f.message} ({f.code})" for _, f in blocking))
-    hints = "\n".join(dict.fromkeys(finding.hint for _, finding in blocking if finding.hint))
+    blocked = [
+        report.gpu
+        for report in reports
+        if any(_weighed(found, accepted).level is Level.BLOCK for found in report.findings)
+    ] or [report.gpu for report in reports]
+    names = ", ".join(f"{gpu.address} ({gpu.name or gpu.ids})" for gpu in blocked)
+    reasons = "; ".join(f"{found.message} ({found.code})" for found in blocking)
+    hints = "\n".join(dict.fromkeys(found.hint for found in blocking if found.hint))
     raise Refused(f"{names} cannot go to a guest: {reasons}", hints)
+
+
+def _weighed(found: Finding, accepted: frozenset[PciAddress]) -> Finding:
+    """A finding that blocks is a warning where the operator accepted its device's loss."""
+    if found.level is Level.BLOCK and found.acceptable and found.device in accepted:
+        return replace(found, level=Level.WARN, message=f"accepted: {found.message}", hint="")
+    return found
 
 
 def _require_existence(functions: tuple[PciDevice, ...]) -> None:

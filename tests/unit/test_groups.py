@@ -281,7 +281,7 @@ def test_a_root_port_that_is_free_is_offered() -> None:
         endpoint("03:00.0", E1000, 9, "00:03.0"),
         port("00:04.0", group=10),
     )
-    assert "root port (0000:00:04.0 isolates and has nothing below it, if it" in found.hint
+    assert "root port (port 0000:00:04.0 isolates and is free" in found.hint
 
 
 @pytest.mark.parametrize(

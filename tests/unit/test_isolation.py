@@ -243,9 +243,14 @@ def test_only_gpus_are_judged() -> None:
     assert judge(host(AUDIO, NIC, function("00:00.0", HOST_BRIDGE, 0))) == ()
 
 
+def test_a_host_that_has_no_gpu_yet_is_told_of_its_iommu() -> None:
+    assert [f.code for f in host_findings(host())] == ["VK201"]
+    assert host_findings(host(function("02:00.0", E1000, 6))) == ()
+
+
 def test_what_could_not_be_read_is_a_finding_of_the_host() -> None:
     problems = (ReadProblem("/sys/bus/pci/devices/0000:01:00.0/vendor", "not text"),)
-    (finding,) = host_findings(host(problems=problems))
+    (finding,) = host_findings(host(GPU, problems=problems))
     assert (finding.code, finding.level, finding.device) == ("VK501", Level.WARN, None)
     assert finding.message == "/sys/bus/pci/devices/0000:01:00.0/vendor: not text"
 

@@ -59,7 +59,7 @@ def judged(tree: Tree) -> Host:
     reports, general = judge(host), host_findings(host)
     scan_document(host, reports, general)
     list(draw_tree(host, reports))
-    print_report(reports, general)
+    print_report(host, reports, general)
     return host
 
 

@@ -193,5 +193,5 @@ def _free_port(host: Host) -> str:
         if config is None or config.pcie_type != PcieType.ROOT_PORT or host.below(device.address):
             continue
         if isolation(device) is Isolation.YES:
-            return f" ({device.address} isolates and has nothing below it, if it leads to one)"
+            return f" (port {device.address} isolates and is free, if a slot is behind it)"
     return ""

@@ -3,6 +3,8 @@
 The verdict is about the groups alone; the findings beside it come from the modules of this package.
 """
 
+from collections.abc import Iterable
+
 from vfio_kit.analysis.blast import blast_findings
 from vfio_kit.analysis.boards import board_findings, board_of
 from vfio_kit.analysis.describe import describe, is_free
@@ -11,6 +13,7 @@ from vfio_kit.analysis.iommu import explain_no_iommu
 from vfio_kit.analysis.platform import platform_findings
 from vfio_kit.analysis.readiness import device_findings
 from vfio_kit.analysis.virtual import virtual_findings
+from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.findings import (
     ACS_OVERRIDE,
     DRIVEN_BRIDGE,
@@ -31,14 +34,37 @@ def judge(host: Host) -> tuple[GpuReport, ...]:
     return tuple(judge_gpu(host, gpu) for gpu in host.gpus())
 
 
-def judge_gpu(host: Host, gpu: PciDevice) -> GpuReport:
-    """The verdict on one GPU.
+def judge_together(host: Host, addresses: Iterable[PciAddress]) -> tuple[GpuReport, ...]:
+    """A report for each of several GPUs that go to one guest: none is foreign to another.
+
+    Raises UsageError for an address that is no GPU of this host.
+    """
+    gpus = [_gpu_at(host, address) for address in addresses]
+    along = frozenset(f.address for gpu in gpus for f in _functions(host, gpu))
+    return tuple(judge_gpu(host, gpu, along) for gpu in gpus)
+
+
+def _gpu_at(host: Host, address: PciAddress) -> PciDevice:
+    device = host.device(address)
+    here = ", ".join(f"{gpu.address} {gpu.name or gpu.ids}" for gpu in host.gpus()) or "none"
+    if device is None:
+        raise UsageError(f"no PCI device {address} on this host", f"GPUs here: {here}")
+    if not device.is_gpu:
+        raise UsageError(
+            f"not a GPU: {describe(device)}",
+            f"give the address of a display controller (class 03xx); GPUs here: {here}",
+        )
+    return device
+
+
+def judge_gpu(host: Host, gpu: PciDevice, along: frozenset[PciAddress] = frozenset()) -> GpuReport:
+    """The verdict on one GPU; `along` are functions that go to the same guest.
 
     All functions of its card must go along, also one that sits in a group of its own; so the
     members of every one of those groups are looked at.
     """
     functions = _functions(host, gpu)
-    own = {function.address for function in functions}
+    own = along.union(function.address for function in functions)
     groups = {f.iommu_group for f in functions if f.iommu_group is not None}
     members = sorted({a for number in groups for a in host.iommu_groups.get(number, ())} - own)
     others = [device for device in map(host.device, members) if device is not None]
@@ -64,7 +90,7 @@ def judge_gpu(host: Host, gpu: PciDevice) -> GpuReport:
             *board_findings(host, gpu, board),
             *virtual_findings(host, functions),
             *blast_findings(host, functions, foreign),
-            *device_findings(host, gpu, functions),
+            *device_findings(host, gpu, functions, along),
         ),
         board=board,
         host_blocked=any(f.level is Level.BLOCK for f in platform_findings(host)),
@@ -98,11 +124,17 @@ def host_findings(host: Host) -> tuple[Finding, ...]:
             UNREADABLE,
             None,
             f"{problem.path}: {problem.reason}",
-            "run as root if the reason is permission; else report the machine",
+            "run as root if the reason is permission; else report it with a vfio-kit snapshot",
         )
         for problem in host.problems
     )
-    return (*platform_findings(host), *unreadable)
+    # With a GPU it is the GPU's finding; without one the host may be about to get a card.
+    bare = not host.iommu_groups and next(host.gpus(), None) is None
+    return (
+        *((explain_no_iommu(host),) if bare else ()),
+        *platform_findings(host),
+        *unreadable,
+    )
 
 
 def _group_findings(

@@ -8,14 +8,22 @@ from vfio_kit.analysis.occupants import driver_findings, holder_findings
 from vfio_kit.analysis.reset import power_findings, reset_findings
 from vfio_kit.analysis.resources import bar_findings, numa_findings
 from vfio_kit.knowledge.findings import MSI_ONLY, NO_MSI, finding
-from vfio_kit.model import Finding, Host, PciDevice
+from vfio_kit.model import Finding, Host, PciAddress, PciDevice
 
 
-def device_findings(host: Host, gpu: PciDevice, functions: tuple[PciDevice, ...]) -> list[Finding]:
-    """The findings about the functions that go (the GPU among them), what blocks first."""
+def device_findings(
+    host: Host,
+    gpu: PciDevice,
+    functions: tuple[PciDevice, ...],
+    along: frozenset[PciAddress] = frozenset(),
+) -> list[Finding]:
+    """The findings about the functions that go (the GPU among them), what blocks first.
+
+    `along`: other functions that go to the same guest.
+    """
     return [
         *holder_findings(host, gpu, functions),
-        *reset_findings(host, gpu, functions),
+        *reset_findings(host, gpu, functions, along),
         *power_findings(gpu, functions),
         *_interrupt_findings(gpu),
         *bar_findings(host, gpu, functions),

@@ -4,7 +4,7 @@ import re
 
 from vfio_kit.analysis.describe import describe
 from vfio_kit.knowledge.findings import BUS_RESET_SCOPE, LOST, NO_RESET, POWERED_DOWN, finding
-from vfio_kit.model import Finding, Host, PciDevice
+from vfio_kit.model import Finding, Host, PciAddress, PciDevice
 
 _FIRST_WITH_METHODS = (5, 15)
 """The kernel that introduced `reset_method`; it shows the file only of functions that have one
@@ -12,7 +12,12 @@ _FIRST_WITH_METHODS = (5, 15)
 _WHOLE_BUS = ("bus", "cxl_bus")
 
 
-def reset_findings(host: Host, gpu: PciDevice, functions: tuple[PciDevice, ...]) -> list[Finding]:
+def reset_findings(
+    host: Host,
+    gpu: PciDevice,
+    functions: tuple[PciDevice, ...],
+    along: frozenset[PciAddress] = frozenset(),
+) -> list[Finding]:
     """Of the first function of the slot: the kernel looks for a reset of the bus with that one."""
     first = functions[0]
     if _no_method(host, first):
@@ -25,7 +30,8 @@ def reset_findings(host: Host, gpu: PciDevice, functions: tuple[PciDevice, ...])
             )
         ]
     methods = first.reset_methods or ()
-    staying = _below_the_same_bridge(host, functions)
+    going = along.union(function.address for function in functions)
+    staying = _staying_below_the_same_bridge(host, first, going)
     if not methods or methods[0] not in _WHOLE_BUS or not staying:
         return []
     return [
@@ -50,12 +56,13 @@ def _no_method(host: Host, device: PciDevice) -> bool:
     return version is not None and (int(version[1]), int(version[2])) >= _FIRST_WITH_METHODS
 
 
-def _below_the_same_bridge(host: Host, functions: tuple[PciDevice, ...]) -> list[PciDevice]:
+def _staying_below_the_same_bridge(
+    host: Host, function: PciDevice, going: frozenset[PciAddress]
+) -> list[PciDevice]:
     """Endpoints that stay, at any depth below the bridge whose bus would be reset."""
-    going = {function.address for function in functions}
     return [
         device
-        for bridge in functions[0].upstream[-1:]
+        for bridge in function.upstream[-1:]
         for device in host.below(bridge)
         if device.address not in going and not device.is_bridge
     ]

@@ -10,7 +10,13 @@ from vfio_kit.analysis.chips import find_gpus
 from vfio_kit.analysis.compatibility import advise
 from vfio_kit.cli.advise_json import advice_json, unknown_json
 from vfio_kit.cli.advise_report import print_advice, print_unknown
-from vfio_kit.cli.common import json_option, print_json, read_named_host, root_option
+from vfio_kit.cli.common import (
+    json_option,
+    print_json,
+    read_named_host,
+    root_option,
+    source_words,
+)
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.knowledge.gpus import NVIDIA
 from vfio_kit.model import PciAddress, PciDevice
@@ -66,7 +72,7 @@ def command(
     if as_json:
         print_json(_SCHEMA | _json(subject))
     else:
-        _print(subject)
+        _print(subject, root)
     ctx.exit(0 if isinstance(subject.answer, Advice) else 3)
 
 
@@ -82,7 +88,7 @@ def _every(root: Path, as_json: bool) -> int:
         for number, subject in enumerate(subjects):
             if number:
                 click.echo()
-            _print(subject)
+            _print(subject, root)
         if not subjects:
             click.echo("no GPU of NVIDIA's on this host, and the table knows those alone")
     if not subjects:
@@ -102,15 +108,19 @@ def _of_address(root: Path, text: str) -> _Subject:
 
 
 def _of_device(root: Path, gpu: PciDevice, kernel: str) -> _Subject:
-    from vfio_kit.host.names import name_lookup
-
-    name = gpu.name or name_lookup(root).by_ids(gpu.vendor_id, gpu.device_id)
+    name = gpu.name or _name_of(root, gpu.vendor_id, gpu.device_id)
     return _Subject(advise(gpu.vendor_id, gpu.device_id, name, kernel), gpu.address)
 
 
-def _of_ids(root: Path, text: str) -> _Subject:
+def _name_of(root: Path, vendor_id: int, device_id: int) -> str | None:
+    """By the lists of the machine that is looked at; by ours where its tree has none."""
     from vfio_kit.host.names import name_lookup
 
+    lists = map(name_lookup, dict.fromkeys((root, Path("/"))))
+    return next(filter(None, (names.by_ids(vendor_id, device_id) for names in lists)), None)
+
+
+def _of_ids(root: Path, text: str) -> _Subject:
     match = _IDS.fullmatch(text.strip().lower())
     if match is None:
         raise UsageError(
@@ -118,7 +128,7 @@ def _of_ids(root: Path, text: str) -> _Subject:
             "write vendor and device as lspci -n does, four hex digits each: 10de:13f1",
         )
     vendor_id, device_id = int(match[1], 16), int(match[2], 16)
-    name = name_lookup(root).by_ids(vendor_id, device_id)
+    name = _name_of(root, vendor_id, device_id)
     return _Subject(advise(vendor_id, device_id, name, _kernel(root)))
 
 
@@ -161,10 +171,10 @@ def _json(subject: _Subject) -> dict[str, object]:
     return advice_json(subject.answer, subject.address, subject.matches)
 
 
-def _print(subject: _Subject) -> None:
+def _print(subject: _Subject, root: Path) -> None:
     if isinstance(subject.answer, UnknownGpu):
         print_unknown(subject.answer, subject.address)
         if subject.address is None:
             click.echo(f"hint: {_HINT}", err=True)
     else:
-        print_advice(subject.answer, subject.address, subject.matches)
+        print_advice(subject.answer, subject.address, subject.matches, source_words(root))

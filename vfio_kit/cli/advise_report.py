@@ -4,7 +4,7 @@ import textwrap
 
 import click
 
-from vfio_kit.knowledge.guests import DEFAULT_GUEST, GUESTS
+from vfio_kit.knowledge.guests import GUESTS
 from vfio_kit.model import PciAddress
 from vfio_kit.model.advice import Advice, BranchAnswer, UnknownGpu, Way
 
@@ -13,7 +13,10 @@ _LABEL = 14
 _COLOURS = {Way.PASSTHROUGH: "yellow", Way.NOT_NEEDED: "green", Way.UNDECIDED: "yellow"}
 
 
-def print_advice(advice: Advice, address: PciAddress | None, matches: tuple[Advice, ...]) -> None:
+def print_advice(
+    advice: Advice, address: PciAddress | None, matches: tuple[Advice, ...], source: str
+) -> None:
+    """`source`: the options that name the machine again in the next command."""
     one = advice.recommendation
     click.secho(textwrap.fill(one.summary, _WIDTH), fg=_COLOURS[one.way], bold=True)
     _line("card", f"{_where(advice.ids, address)} {advice.name}")
@@ -34,7 +37,7 @@ def print_advice(advice: Advice, address: PciAddress | None, matches: tuple[Advi
         _line("guest", _guest(advice))
     for note in one.notes:
         _line("note", note)
-    click.echo(f"next: {_next(advice, address)}")
+    click.echo(f"next: {_next(advice, address, source)}")
     click.echo("sources: every answer's stands in the output of --json")
 
 
@@ -100,18 +103,10 @@ def _guest(advice: Advice) -> str:
     packages = {
         p.guest: p.package for b in advice.branches if b.branch == one.driver for p in b.guests
     }
-    return f"{one.guest}, with its package {packages[one.guest]}"
+    return f"{one.guest}: plan it with --driver none, and install its {packages[one.guest]} there"
 
 
-def _next(advice: Advice, address: PciAddress | None) -> str:
-    one = advice.recommendation
-    if one.way is Way.NOT_NEEDED:
-        return "nothing; vfio-kit scan, if you want the card isolated"
-    if address is None:
-        return "vfio-kit scan"
-    words = ["vfio-kit", "plan", "--gpu", str(address)]
-    if one.guest not in (None, DEFAULT_GUEST):
-        words += ["--guest", str(one.guest)]
-    if not one.installed:
-        words += ["--driver", "none"]
-    return " ".join(words)
+def _next(advice: Advice, address: PciAddress | None, source: str) -> str:
+    if advice.recommendation.way is Way.NOT_NEEDED:
+        return f"nothing; vfio-kit scan{source}, if you want the card isolated"
+    return f"vfio-kit scan{source}" if address is None else f"vfio-kit scan --gpu {address}{source}"

@@ -55,6 +55,13 @@ def root_option(function: Command) -> Command:
     )(function)
 
 
+def source_words(root: Path) -> str:
+    """What names the machine again in a next command: nothing for this one."""
+    if root == Path("/"):
+        return ""
+    return f" {'--root' if root.is_dir() else '--from'} {shlex.quote(str(root))}"
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 state_dir_option = click.option(
     "--state-dir",

@@ -89,8 +89,9 @@ def _print(plan: UpPlan) -> None:
         f"boot {domain.boot.mode.value}, driver {plan.driver}"
     )
     for device, place in zip(plan.devices, domain.host_devices, strict=True):
+        name = f"{device.name} " if device.name else ""
         click.echo(
-            f"  {device.address} {device.name or ''} [{device.ids}] → guest "
+            f"  {device.address} {name}[{device.ids}] → guest "
             f"{place.guest_bus:02x}:00.{place.guest_function}"
         )
     print_findings(plan.findings)
@@ -99,4 +100,4 @@ def _print(plan: UpPlan) -> None:
         click.echo(f"  {number}. {step.what}")
         if step.undo:
             click.echo(f"     undo: {step.undo}")
-    click.echo("nothing was changed")
+    click.echo(f"nothing was changed; next: sudo vfio-kit up {domain.name}, with these options")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from vfio_kit.analysis.isolation import host_findings, judge
-from vfio_kit.cli.common import json_option, print_json, read_named_host, root_option
+from vfio_kit.analysis.isolation import host_findings, judge, judge_together
+from vfio_kit.cli.common import json_option, print_json, read_named_host, root_option, source_words
 from vfio_kit.errors import UsageError
-from vfio_kit.model import GpuReport, Host, PciAddress
+from vfio_kit.model import PciAddress
 
 
 @click.command("scan")
@@ -16,7 +16,7 @@ from vfio_kit.model import GpuReport, Host, PciAddress
     "gpus",
     multiple=True,
     metavar="ADDR",
-    help="Judge this GPU alone, as in 01:00.0; may be repeated.",
+    help="Judge this GPU alone, as in 01:00.0; repeated: all for one guest.",
 )
 @click.option("--tree", "as_tree", is_flag=True, help="Draw root ports, switches and functions.")
 @json_option
@@ -39,7 +39,8 @@ def command(
     if as_tree + as_json + quiet > 1:
         raise UsageError("--tree, --json and --quiet exclude each other", "give one of them")
     host = read_named_host(root)
-    reports = _wanted(host, judge(host), gpus)
+    addresses = dict.fromkeys(map(PciAddress.parse, gpus))
+    reports = judge_together(host, addresses) if addresses else judge(host)
     general = host_findings(host)
     if as_json:
         from vfio_kit.cli.scan_json import scan_document
@@ -53,20 +54,6 @@ def command(
     elif not quiet:
         from vfio_kit.cli.scan_report import print_report
 
-        print_report(reports, general)
+        print_report(host, reports, general, source=source_words(root), together=bool(gpus))
     able = [report.can_go for report in reports]
     ctx.exit(0 if (all(able) if gpus else any(able)) and able else 3)
-
-
-def _wanted(
-    host: Host, reports: tuple[GpuReport, ...], gpus: tuple[str, ...]
-) -> tuple[GpuReport, ...]:
-    """The reports that were asked for; raises UsageError for an address that is no GPU here."""
-    by_address = {report.gpu.address: report for report in reports}
-    wanted = [PciAddress.parse(text) for text in gpus]
-    for address in wanted:
-        if address not in by_address:
-            here = ", ".join(f"{r.gpu.address} {r.gpu.name or r.gpu.ids}" for r in reports)
-            what = "no PCI device" if host.device(address) is None else "not a GPU"
-            raise UsageError(f"{what}: {address}", f"GPUs here: {here or 'none'}")
-    return tuple(by_address[a] for a in dict.fromkeys(wanted)) if wanted else reports

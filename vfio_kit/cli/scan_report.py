@@ -4,7 +4,7 @@ import click
 
 from vfio_kit.cli.common import print_findings, terminal_width, wrapped
 from vfio_kit.knowledge.pci_classes import class_name
-from vfio_kit.model import Finding, GpuReport, Level, PciDevice, Verdict
+from vfio_kit.model import Finding, GpuReport, Host, Level, PciDevice, Verdict
 
 COLOURS = {
     Verdict.ISOLATED: "green",
@@ -16,18 +16,35 @@ _HEADS = ("GPU", "NAME", "GROUP", "DRIVER", "VERDICT", "CAN GO")
 _NAME = 1
 
 
-def print_report(reports: tuple[GpuReport, ...], general: tuple[Finding, ...]) -> None:
-    """The table, the details, what concerns the host, and the next command."""
+def print_report(
+    host: Host,
+    reports: tuple[GpuReport, ...],
+    general: tuple[Finding, ...],
+    *,
+    source: str = "",
+    together: bool = False,
+) -> None:
+    """The table, what concerns the host, the details of each GPU, and the next command.
+
+    `source`: the options that name the machine again; `together`: the GPUs go to one guest.
+    """
     _print_table(reports)
+    if reports:
+        click.echo()
+    click.secho(_host_line(host), bold=True)
+    print_findings(general)
     for report in reports:
         click.echo()
         _print_gpu(report)
-    if general:
-        click.echo("\nthis host")
-        print_findings(general)
-    if reports:
-        click.echo()
-    _print_summary(reports, general)
+    click.echo()
+    _print_summary(reports, general, source, together=together)
+
+
+def _host_line(host: Host) -> str:
+    kernel = f"Linux {host.kernel_release}" if host.kernel_release else "Linux"
+    words = f"this host: {kernel} on {host.machine}"
+    groups = len(host.iommu_groups)
+    return f"{words}, {groups or 'no'} IOMMU group{'' if groups == 1 else 's'}"
 
 
 def _print_table(reports: tuple[GpuReport, ...]) -> None:
@@ -95,15 +112,20 @@ def _described(device: PciDevice) -> str:
     return " ".join(words)
 
 
-def _print_summary(reports: tuple[GpuReport, ...], general: tuple[Finding, ...]) -> None:
+def _print_summary(
+    reports: tuple[GpuReport, ...], general: tuple[Finding, ...], source: str, *, together: bool
+) -> None:
     if not reports:
         click.echo("no GPU on this host: no display controller (PCI class 03xx)")
+        click.echo("next: vfio-kit advise --name 'Tesla K80', to see what a card would take")
         return
     able = [report for report in reports if report.can_go]
     noun = "GPU" if len(reports) == 1 else "GPUs"
     click.echo(f"{len(able)} of {len(reports)} {noun} can go to a guest")
-    if able:
-        click.echo(f"next: vfio-kit plan --gpu {able[0].gpu.address}")
+    if able and (len(able) == len(reports) or not together):
+        going = able if together else able[:1]
+        gpus = " ".join(f"--gpu {report.gpu.address}" for report in going)
+        click.echo(f"next: vfio-kit plan {gpus}{source}")
         return
     codes = dict.fromkeys(
         found.code

@@ -107,9 +107,7 @@ def _use_lines(uses: Iterable[Use]) -> Iterator[str]:
 
 
 def _problem_line(problem: ReadProblem) -> str:
-    parts = [
-        public_block(without_mac(_UUID.sub(HIDDEN, part))) for part in problem.path.split("/")
-    ]
+    parts = [public_block(without_mac(_UUID.sub(HIDDEN, part))) for part in problem.path.split("/")]
     for place, part in enumerate(parts[:-1]):
         if part == "net":
             parts[place + 1] = public_interface(parts[place + 1])

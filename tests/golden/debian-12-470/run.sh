@@ -1,8 +1,9 @@
 #!/bin/bash
 # gpu-vm: the machine that vfio-kit would define in libvirt, as plain QEMU.
 # Root runs it. The overlay and the seed are made beforehand:
-#   qemu-img create -f qcow2 -F qcow2 -b IMAGE /var/lib/libvirt/images/gpu-vm.qcow2
-#   vfio-kit render --output cloud-init, and an ISO of its files labelled cidata
+#   qemu-img create -f qcow2 -F qcow2 -b IMAGE /var/lib/libvirt/images/gpu-vm.qcow2 40G
+#   vfio-kit render … --output cloud-init -o seed
+#   xorriso -as mkisofs -V cidata -J -r -o /var/lib/libvirt/images/gpu-vm-seed.iso seed/user-data seed/meta-data seed/network-config
 # Extra arguments go to QEMU. SSH_PORT (default 2222) on 127.0.0.1 leads to the guest's port 22.
 set -euo pipefail
 
