@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from vfio_kit.analysis.isolation import judge_together
-from vfio_kit.analysis.platform import platform_findings
+from vfio_kit.analysis.readiness.platform import platform_findings
 from vfio_kit.errors import Refused, UsageError
 from vfio_kit.knowledge.guests import DIRECT_BOOT_CMDLINE, GUESTS
 from vfio_kit.knowledge.provisioning import NO_DRIVER, PROVISIONED_DISK_GIB, PROVISIONING

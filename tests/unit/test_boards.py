@@ -8,7 +8,7 @@ import pytest
 from tests.machines import E1000, K80, M4000
 from tests.unit.topology import ALL, SWITCH, config, endpoint, port
 from tests.unit.values import at, host
-from vfio_kit.analysis.boards import board_findings, board_of
+from vfio_kit.analysis.grouping.boards import board_findings, board_of
 from vfio_kit.knowledge.boards import BOARDS
 from vfio_kit.model import Acs, Host, PciDevice, PcieType
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vfio_kit.analysis.cloud_init import CloudInitStatus, parse_status
+from vfio_kit.analysis.guest.cloud_init import CloudInitStatus, parse_status
 
 DONE = {
     "boot_status_code": "enabled-by-generator",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from vfio_kit.analysis.chips import chip_of, family_of, find_gpus, short_name
-from vfio_kit.analysis.compatibility import advise
+from vfio_kit.analysis.advice.chips import chip_of, family_of, find_gpus, short_name
+from vfio_kit.analysis.advice.compatibility import advise
 from vfio_kit.host.names import name_lookup
 from vfio_kit.knowledge.branches import BRANCHES, Branch
 from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES

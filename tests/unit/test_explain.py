@@ -60,7 +60,7 @@ def test_codes_are_counted_in_hundreds_each_once() -> None:
 
 def test_every_finding_is_given_somewhere_in_the_analysis() -> None:
     used = set()
-    for path in (PACKAGE / "analysis").glob("*.py"):
+    for path in (PACKAGE / "analysis").rglob("*.py"):
         tree = ast.parse(path.read_text("utf-8"))
         used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     names = {name for name, value in vars(findings).items() if isinstance(value, FindingKind)}

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tests.machines import E1000, K80, M4000, M4000_AUDIO, PCI_BRIDGE
 from tests.unit.topology import ALL, SWITCH, config, endpoint, port
 from tests.unit.values import at, function, host
-from vfio_kit.analysis.acs import Isolation, isolation, what_it_lacks
-from vfio_kit.analysis.groups import why_together
+from vfio_kit.analysis.grouping.acs import Isolation, isolation, what_it_lacks
+from vfio_kit.analysis.grouping.why import why_together
 from vfio_kit.analysis.isolation import judge
 from vfio_kit.model import Acs, ConfigSpace, Finding, Level, PciDevice, PcieType
 

@@ -12,7 +12,7 @@ from tests.unit.values import at
 from vfio_kit.host.holders import read_holders
 from vfio_kit.host.machine import read_machine
 from vfio_kit.host.read import read_host
-from vfio_kit.host.snapshot import take_snapshot
+from vfio_kit.host.snapshot.take import take_snapshot
 from vfio_kit.host.tree import Tree
 from vfio_kit.model import Holder, Host, PciDevice
 

@@ -17,7 +17,7 @@ from tests.hosts.load import DESCRIPTIONS, Description, load
 from tests.machines import write_machine
 from vfio_kit.analysis.isolation import host_findings, judge
 from vfio_kit.host.machine import names_of, read_machine
-from vfio_kit.host.snapshot import take_snapshot
+from vfio_kit.host.snapshot.take import take_snapshot
 from vfio_kit.host.tree import Tree
 from vfio_kit.knowledge.findings import FINDING_KINDS
 from vfio_kit.model import GpuReport, Host, Level

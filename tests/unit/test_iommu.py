@@ -3,7 +3,7 @@
 import pytest
 
 from tests.unit.values import host
-from vfio_kit.analysis.iommu import explain_no_iommu
+from vfio_kit.analysis.readiness.iommu import explain_no_iommu
 from vfio_kit.model import Level
 
 INTEL, AMD = "GenuineIntel", "AuthenticAMD"

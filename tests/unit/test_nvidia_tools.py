@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.fixtures import text
-from vfio_kit.analysis.nvidia_tools import (
+from vfio_kit.analysis.guest.nvidia_tools import (
     DeviceQuery,
     QueryDevice,
     SmiGpu,

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from tests.machines import M4000, M4000_AUDIO, Function, Machine, write_machine
 from tests.unit.values import at, function, host
 from vfio_kit.analysis.isolation import judge
-from vfio_kit.analysis.platform import platform_findings
+from vfio_kit.analysis.readiness.platform import platform_findings
 from vfio_kit.host.machine import read_machine
 from vfio_kit.host.platform import concerning_words
 from vfio_kit.host.read import read_host
-from vfio_kit.host.snapshot import take_snapshot
+from vfio_kit.host.snapshot.take import take_snapshot
 from vfio_kit.host.tree import Tree
 from vfio_kit.model import Finding, Host, Level, NumaNode, Platform
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tests.machines import E1000, K80, M4000, M4000_AUDIO, PCI_BRIDGE, ROOT_PORT
 from tests.unit.values import at, function, host
-from vfio_kit.analysis.readiness import device_findings
-from vfio_kit.analysis.resources import mmio_window
+from vfio_kit.analysis.readiness.device import device_findings
+from vfio_kit.analysis.readiness.resources import mmio_window
 from vfio_kit.model import (
     Bar,
     ConfigSpace,

@@ -25,17 +25,17 @@ from tests.unit.test_cli import vfio_kit
 from tests.unit.test_journal import RECORD
 from tests.unit.test_verification import check, judged
 from tests.unit.values import TEST_KEYS, function, host, public_key, said, spec
-from vfio_kit.analysis.cloud_init import parse_status
-from vfio_kit.analysis.iommu import explain_no_iommu
+from vfio_kit.analysis.guest.cloud_init import parse_status
 from vfio_kit.analysis.isolation import judge
+from vfio_kit.analysis.readiness.iommu import explain_no_iommu
 from vfio_kit.apply.files import make_folder
 from vfio_kit.apply.hugepages import pool_size
 from vfio_kit.apply.journal import VmFolder
 from vfio_kit.errors import GuestError, HostError, UsageError
 from vfio_kit.guest.ssh import Connection, Target
 from vfio_kit.host.read import read_host
-from vfio_kit.host.replay import SnapshotTree
-from vfio_kit.host.snapshot_names import MANIFEST, PROBLEMS, VERSION
+from vfio_kit.host.snapshot.layout import MANIFEST, PROBLEMS, VERSION
+from vfio_kit.host.snapshot.replay import SnapshotTree
 from vfio_kit.host.tree import MOST_PROBLEMS
 from vfio_kit.model.health import CheckStatus, CommandResult
 from vfio_kit.model.vm import StepKind

@@ -25,13 +25,13 @@ from tests.machines import (
 from tests.unit.test_cli import vfio_kit
 from vfio_kit.analysis.isolation import host_findings
 from vfio_kit.errors import HostError, UsageError
-from vfio_kit.host import replay
 from vfio_kit.host.config_space import parse_config_space
 from vfio_kit.host.machine import names_of, read_machine
-from vfio_kit.host.replay import SnapshotTree
-from vfio_kit.host.scrub import config_without_identity, nameless_path
-from vfio_kit.host.snapshot import take_snapshot
-from vfio_kit.host.snapshot_names import MANIFEST, VERSION
+from vfio_kit.host.snapshot import replay
+from vfio_kit.host.snapshot.layout import MANIFEST, VERSION
+from vfio_kit.host.snapshot.replay import SnapshotTree
+from vfio_kit.host.snapshot.scrub import config_without_identity, nameless_path
+from vfio_kit.host.snapshot.take import take_snapshot
 from vfio_kit.host.tree import Tree
 
 NO_IOMMU = Machine(

@@ -21,12 +21,12 @@ from tests.machines import (
     write_machine,
 )
 from vfio_kit.host.framebuffer import read_framebuffers
-from vfio_kit.host.mounts import unescaped
 from vfio_kit.host.public import public_block, public_interface, public_path
 from vfio_kit.host.read import read_host
-from vfio_kit.host.stack import function_above
 from vfio_kit.host.tree import Tree
 from vfio_kit.host.uses import read_uses
+from vfio_kit.host.uses.mounts import unescaped
+from vfio_kit.host.uses.stack import function_above
 from vfio_kit.model import Framebuffer, PciAddress, Use, UseKind
 
 NVME = ("144d", "a808", "010802")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.unit.fixtures import FIXTURES, result, text
 from tests.unit.values import said
-from vfio_kit.analysis.verification import CHECKS, classify, judge_guest, unreachable
+from vfio_kit.analysis.guest.verification import CHECKS, classify, judge_guest, unreachable
 from vfio_kit.guest.probe import COMMANDS, TIMED_OUT
 from vfio_kit.knowledge.signatures import SIGNATURES, Signature
 from vfio_kit.model.health import Check, CheckStatus, CommandResult, GpuHealth, VerifyReport

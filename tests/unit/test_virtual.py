@@ -5,8 +5,8 @@ import pytest
 from tests.machines import M4000, M4000_AUDIO
 from tests.unit.topology import endpoint, port
 from tests.unit.values import at, function, host
-from vfio_kit.analysis.upstream import path, vmd_above
-from vfio_kit.analysis.virtual import virtual_findings
+from vfio_kit.analysis.grouping.upstream import path, vmd_above
+from vfio_kit.analysis.grouping.virtual import virtual_findings
 from vfio_kit.model import Finding, Level, PciDevice
 
 A16 = ("10de", "25b6", "030200")

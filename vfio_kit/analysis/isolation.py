@@ -6,13 +6,13 @@ The verdict is about the groups alone; the findings beside it come from the modu
 from collections.abc import Iterable
 
 from vfio_kit.analysis.blast import blast_findings
-from vfio_kit.analysis.boards import board_findings, board_of
 from vfio_kit.analysis.describe import describe, is_free
-from vfio_kit.analysis.groups import why_together
-from vfio_kit.analysis.iommu import explain_no_iommu
-from vfio_kit.analysis.platform import platform_findings
-from vfio_kit.analysis.readiness import device_findings
-from vfio_kit.analysis.virtual import virtual_findings
+from vfio_kit.analysis.grouping.boards import board_findings, board_of
+from vfio_kit.analysis.grouping.virtual import virtual_findings
+from vfio_kit.analysis.grouping.why import why_together
+from vfio_kit.analysis.readiness.device import device_findings
+from vfio_kit.analysis.readiness.iommu import explain_no_iommu
+from vfio_kit.analysis.readiness.platform import platform_findings
 from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.findings import (
     ACS_OVERRIDE,

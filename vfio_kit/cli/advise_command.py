@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from vfio_kit.analysis.chips import find_gpus
-from vfio_kit.analysis.compatibility import advise
+from vfio_kit.analysis.advice.chips import find_gpus
+from vfio_kit.analysis.advice.compatibility import advise
 from vfio_kit.cli.advise_json import advice_json, unknown_json
 from vfio_kit.cli.advise_report import print_advice, print_unknown
 from vfio_kit.cli.common import (

@@ -26,7 +26,7 @@ def command(output: Path, root: Path) -> None:
     that concern passthrough.
     """
     from vfio_kit.host.machine import names_of
-    from vfio_kit.host.snapshot import take_snapshot
+    from vfio_kit.host.snapshot.take import take_snapshot
     from vfio_kit.host.tree import Tree
 
     if not root.is_dir():

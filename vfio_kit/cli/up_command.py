@@ -202,7 +202,7 @@ def _wait(
 
 
 def _wait_for_cloud_init(connection: "Connection", name: str, deadline: float) -> None:
-    from vfio_kit.analysis.cloud_init import parse_status
+    from vfio_kit.analysis.guest.cloud_init import parse_status
     from vfio_kit.guest.probe import wait_for_cloud_init
 
     left = (

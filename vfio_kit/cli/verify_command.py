@@ -88,7 +88,7 @@ def _vm_target(name: str, state_dir: Path) -> "Target":
 
 
 def _verify(label: str, target: "Target", timeout: int) -> VerifyReport:
-    from vfio_kit.analysis.verification import judge_guest, unreachable
+    from vfio_kit.analysis.guest.verification import judge_guest, unreachable
     from vfio_kit.guest.probe import probe
     from vfio_kit.guest.ssh import Connection
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vfio_kit.host.names import name_lookup
 from vfio_kit.host.read import NameLookup, read_tree
-from vfio_kit.host.snapshot_names import NAMES
+from vfio_kit.host.snapshot.layout import NAMES
 from vfio_kit.host.tree import LONG, Tree, printable
 from vfio_kit.model import Host
 
@@ -19,7 +19,7 @@ def read_machine(root: Path) -> Host:
 
 
 def _snapshot(file: Path) -> Tree:
-    from vfio_kit.host.replay import SnapshotTree  # noqa: PLC0415  (tarfile is dear to import)
+    from vfio_kit.host.snapshot.replay import SnapshotTree  # noqa: PLC0415  (tarfile is dear to import)
 
     return SnapshotTree(file)
 

@@ -4,9 +4,9 @@ One finding of a kind for a GPU with its functions, and a remark only where an o
 something else for it.
 """
 
-from vfio_kit.analysis.occupants import driver_findings, holder_findings
-from vfio_kit.analysis.reset import power_findings, reset_findings
-from vfio_kit.analysis.resources import bar_findings, numa_findings
+from vfio_kit.analysis.readiness.occupants import driver_findings, holder_findings
+from vfio_kit.analysis.readiness.reset import power_findings, reset_findings
+from vfio_kit.analysis.readiness.resources import bar_findings, numa_findings
 from vfio_kit.knowledge.findings import MSI_ONLY, NO_MSI, finding
 from vfio_kit.model import Finding, Host, PciAddress, PciDevice
 

@@ -3,7 +3,7 @@
 It holds what the tool reads and nothing else, and of that nothing private: what is worked out of
 private files stands in `extracts/`, config space is cut down to the registers that are read, names
 that carry a MAC address or a UUID are replaced. Deterministic: the same machine gives the same
-bytes. Unpacked by hand it is a folder for `--root`; host/replay reads it as it is.
+bytes. Unpacked by hand it is a folder for `--root`; replay.py beside this reads it as it is.
 """
 
 import gzip
@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from vfio_kit.host.read import NameLookup, read_tree
-from vfio_kit.host.replay import behind_links
-from vfio_kit.host.scrub import config_without_identity, nameless_path
-from vfio_kit.host.snapshot_names import MANIFEST, NAMES, PROBLEMS, VERSION
+from vfio_kit.host.snapshot.layout import MANIFEST, NAMES, PROBLEMS, VERSION
+from vfio_kit.host.snapshot.replay import behind_links
+from vfio_kit.host.snapshot.scrub import config_without_identity, nameless_path
 from vfio_kit.host.tree import LIMIT, Tree
 from vfio_kit.model import PciDevice
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from vfio_kit.analysis.nvidia_tools import (
+from vfio_kit.analysis.guest.nvidia_tools import (
     DeviceQuery,
     QueryDevice,
     SmiGpu,

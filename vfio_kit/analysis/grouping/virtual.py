@@ -1,7 +1,7 @@
 """SR-IOV, mediated devices, VMD, Thunderbolt: devices that are more or less than a PCI card."""
 
 from vfio_kit.analysis.describe import describe, is_free
-from vfio_kit.analysis.upstream import vmd_above
+from vfio_kit.analysis.grouping.upstream import vmd_above
 from vfio_kit.knowledge.findings import (
     BEHIND_VMD,
     EXTERNAL,

@@ -8,14 +8,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from vfio_kit.errors import UsageError
-from vfio_kit.host.inputs import keyboard_uses
-from vfio_kit.host.network import Network, default_route_uses
 from vfio_kit.host.pci import DEVICES
 from vfio_kit.host.public import HIDDEN, public_block, public_interface, without_mac
-from vfio_kit.host.session import session_uses
-from vfio_kit.host.stack import merged
-from vfio_kit.host.storage import Storage
 from vfio_kit.host.tree import Tree
+from vfio_kit.host.uses.inputs import keyboard_uses
+from vfio_kit.host.uses.network import Network, default_route_uses
+from vfio_kit.host.uses.session import session_uses
+from vfio_kit.host.uses.stack import merged
+from vfio_kit.host.uses.storage import Storage
 from vfio_kit.model import PciAddress, ReadProblem, Use, UseKind
 
 _PROBLEM = "!"

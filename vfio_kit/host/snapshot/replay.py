@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vfio_kit.errors import HostError, UsageError
-from vfio_kit.host.snapshot_names import MANIFEST, PROBLEMS, VERSION
-from vfio_kit.host.tarball import members
+from vfio_kit.host.snapshot.layout import MANIFEST, PROBLEMS, VERSION
+from vfio_kit.host.snapshot.tarball import members
 from vfio_kit.host.tree import LIMIT, LONG, MOST_PROBLEMS, Tree, printable
 from vfio_kit.model import ReadProblem
 

@@ -1,7 +1,7 @@
 """Boards that carry several GPUs: a Tesla K80 is two, behind a switch of its own."""
 
-from vfio_kit.analysis.acs import Isolation, isolation, what_it_lacks
-from vfio_kit.analysis.upstream import path
+from vfio_kit.analysis.grouping.acs import Isolation, isolation, what_it_lacks
+from vfio_kit.analysis.grouping.upstream import path
 from vfio_kit.knowledge.boards import BOARDS
 from vfio_kit.knowledge.findings import DUAL_BOARD, finding
 from vfio_kit.model import Finding, Host, PciAddress, PciDevice, PcieType

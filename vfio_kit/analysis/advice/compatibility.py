@@ -1,7 +1,7 @@
 """What drives a GPU: the tables of knowledge/ applied to one card and one kernel. Pure."""
 
-from vfio_kit.analysis.chips import chip_of, family_of, short_name
-from vfio_kit.analysis.drivability import drivability
+from vfio_kit.analysis.advice.chips import chip_of, family_of, short_name
+from vfio_kit.analysis.advice.drivability import drivability
 from vfio_kit.knowledge.branches import BRANCHES, Branch
 from vfio_kit.knowledge.gpus import (
     BOARDS,

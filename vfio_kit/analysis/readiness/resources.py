@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from vfio_kit.analysis.boards import board_of
 from vfio_kit.analysis.describe import listed
+from vfio_kit.analysis.grouping.boards import board_of
 from vfio_kit.knowledge.findings import (
     BAR_UNASSIGNED,
     MMIO_WINDOW,

@@ -7,10 +7,10 @@ devices, and few of them matter.
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from vfio_kit.host.network import Network
 from vfio_kit.host.public import public_block
-from vfio_kit.host.stack import DEEPEST, Stack, function_above, merged, on_top
 from vfio_kit.host.tree import Tree
+from vfio_kit.host.uses.network import Network
+from vfio_kit.host.uses.stack import DEEPEST, Stack, function_above, merged, on_top
 
 _BLOCK = "sys/class/block"
 _UDEV = "run/udev/data"

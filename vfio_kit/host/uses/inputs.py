@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vfio_kit.host.stack import function_above
 from vfio_kit.host.tree import Tree
+from vfio_kit.host.uses.stack import function_above
 from vfio_kit.model import PciAddress, Use, UseKind
 
 _INPUT = "sys/class/input"

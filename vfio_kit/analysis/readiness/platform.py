@@ -5,7 +5,7 @@ Only what is known speaks: a value of None says nothing.
 
 from collections.abc import Callable
 
-from vfio_kit.analysis.cmdline import values
+from vfio_kit.analysis.readiness.cmdline import values
 from vfio_kit.knowledge.architectures import X86
 from vfio_kit.knowledge.findings import (
     LOCKDOWN,

@@ -1,6 +1,7 @@
 """Why a group is as it is, in words: the findings VK105 to VK108."""
 
-from vfio_kit.analysis.acs import (
+from vfio_kit.analysis.describe import describe, listed
+from vfio_kit.analysis.grouping.acs import (
     Isolation,
     conventional_bridge,
     is_switched_off,
@@ -8,7 +9,6 @@ from vfio_kit.analysis.acs import (
     port_type,
     what_it_lacks,
 )
-from vfio_kit.analysis.describe import describe, listed
 from vfio_kit.knowledge.architectures import POWER
 from vfio_kit.knowledge.findings import (
     ACS_UNREADABLE,

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from vfio_kit.host.network import Network, interface_uses, parse_address
 from vfio_kit.host.tree import LONG, Tree
+from vfio_kit.host.uses.network import Network, interface_uses, parse_address
 from vfio_kit.model import Use, UseKind
 
 _ANCESTORS = 32

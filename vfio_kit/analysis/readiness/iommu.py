@@ -6,7 +6,7 @@ announces the IOMMU (DMAR: Intel VT-d, IVRS: AMD-Vi, IORT: Arm, RIMT: RISC-V, VI
 and the kernel's command line.
 """
 
-from vfio_kit.analysis.cmdline import values
+from vfio_kit.analysis.readiness.cmdline import values
 from vfio_kit.knowledge.architectures import POWER, X86
 from vfio_kit.knowledge.findings import NO_IOMMU, finding
 from vfio_kit.model import Finding, Host

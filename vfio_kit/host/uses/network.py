@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vfio_kit.host.public import public_interface
-from vfio_kit.host.stack import DEEPEST, Stack, function_above, merged, on_top
 from vfio_kit.host.tree import LONG, Tree
+from vfio_kit.host.uses.stack import DEEPEST, Stack, function_above, merged, on_top
 from vfio_kit.model import Use, UseKind
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address

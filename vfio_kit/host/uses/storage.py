@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from vfio_kit.host.blocks import Blocks
-from vfio_kit.host.mounts import Mount, read_mounts, read_swaps
-from vfio_kit.host.network import Network
 from vfio_kit.host.public import public_block, public_path
-from vfio_kit.host.stack import DEEPEST, Stack, merged, on_top
 from vfio_kit.host.tree import Tree
+from vfio_kit.host.uses.blocks import Blocks
+from vfio_kit.host.uses.mounts import Mount, read_mounts, read_swaps
+from vfio_kit.host.uses.network import Network
+from vfio_kit.host.uses.stack import DEEPEST, Stack, merged, on_top
 from vfio_kit.model import Use, UseKind
 
 _BTRFS = "sys/fs/btrfs"

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from vfio_kit.analysis.acs import Isolation, isolation
-from vfio_kit.analysis.group_words import (
+from vfio_kit.analysis.grouping.acs import Isolation, isolation
+from vfio_kit.analysis.grouping.upstream import is_vmd, path
+from vfio_kit.analysis.grouping.words import (
     conventional_finding,
     functions_finding,
     port_finding,
@@ -21,7 +22,6 @@ from vfio_kit.analysis.group_words import (
     unexplained_finding,
     unread_finding,
 )
-from vfio_kit.analysis.upstream import is_vmd, path
 from vfio_kit.model import Finding, Host, PciAddress, PciDevice, PcieType
 
 _CONVENTIONAL_TYPES = (None, PcieType.PCIE_TO_PCI_BRIDGE, PcieType.PCI_TO_PCIE_BRIDGE)

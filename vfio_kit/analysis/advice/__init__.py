@@ -1,0 +1,1 @@
+"""Which drivers, CUDA and guests a GPU takes."""

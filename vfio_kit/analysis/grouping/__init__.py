@@ -1,0 +1,1 @@
+"""Why IOMMU groups are as they are, and what the devices in them are."""

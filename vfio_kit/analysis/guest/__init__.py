@@ -1,0 +1,1 @@
+"""What the tools in a guest say of its health."""

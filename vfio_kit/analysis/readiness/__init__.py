@@ -1,0 +1,1 @@
+"""Whether host and device are ready for a passthrough."""
