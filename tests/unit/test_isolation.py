@@ -243,6 +243,15 @@ def test_only_gpus_are_judged() -> None:
     assert judge(host(AUDIO, NIC, function("00:00.0", HOST_BRIDGE, 0))) == ()
 
 
+def test_a_group_of_hundreds_is_not_told_to_the_last() -> None:
+    strangers = [function(f"{bus:02x}:00.0", E1000, 6) for bus in range(2, 102)]
+    report = only(host(GPU, AUDIO, *strangers))
+    assert report.verdict is Verdict.SHARED and len(report.foreign_endpoints) == 64
+    told = [f.message for f in report.findings if f.code == "VK101"]
+    assert len(told) == 65
+    assert "its groups hold 36 more foreign endpoints, which are not told one by one" in told
+
+
 def test_a_host_that_has_no_gpu_yet_is_told_of_its_iommu() -> None:
     assert [f.code for f in host_findings(host())] == ["VK201"]
     assert host_findings(host(function("02:00.0", E1000, 6))) == ()

@@ -27,7 +27,7 @@ from vfio_kit.analysis.isolation import host_findings
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.host.config_space import parse_config_space
 from vfio_kit.host.machine import names_of, read_machine
-from vfio_kit.host.snapshot import replay
+from vfio_kit.host.snapshot import replay, take
 from vfio_kit.host.snapshot.layout import MANIFEST, VERSION
 from vfio_kit.host.snapshot.replay import SnapshotTree
 from vfio_kit.host.snapshot.scrub import config_without_identity, nameless_path
@@ -352,7 +352,7 @@ def test_headers_of_headers_are_read_one_by_one(tmp_path: Path, head: bytes) -> 
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "_MOST_MEMBERS", 10)
+    monkeypatch.setattr(replay, "MOST_MEMBERS", 10)
     file = tmp_path / "s.tar.gz"
     file.write_bytes(archive_of(*((entry(f"sys/{n}"), b"") for n in range(20))))
     with pytest.raises(UsageError, match="more than 10 members"):
@@ -361,7 +361,7 @@ def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_too_many_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A member with a long path stands for hundreds of them."""
-    monkeypatch.setattr(replay, "_MOST_MEMBERS", 100)
+    monkeypatch.setattr(replay, "MOST_MEMBERS", 100)
     file = tmp_path / "s.tar.gz"
     file.write_bytes(archive_of((entry("a/" * 200 + "b"), b"")))
     with pytest.raises(UsageError, match="more than 100 folders"):
@@ -436,3 +436,30 @@ def test_a_snapshot_is_taken_of_a_machine(tmp_path: Path) -> None:
     result = vfio_kit("snapshot", "--from", file, "-o", tmp_path / "again.tar.gz")
     assert result.exit_code == 2
     assert "is a snapshot already" in result.stderr
+
+
+def test_a_strangers_tree_packs_no_file_of_this_machine(tmp_path: Path) -> None:
+    here = write_machine(tmp_path / "here", m4000_isolated())
+    secret = tmp_path / "secret"
+    secret.write_text("root:secret")
+    attribute = (here / "sys/bus/pci/devices/0000:01:00.0/subsystem_vendor").resolve()
+    attribute.unlink()
+    attribute.symlink_to("../" * 12 + str(secret).lstrip("/"))
+    file = packed(here, tmp_path / "s.tar.gz")
+    assert b"secret" not in gzip.decompress(file.read_bytes())
+    assert [p.reason for p in read_machine(file).problems] == ["leads out of the tree"]
+
+
+def test_a_machine_with_more_than_a_snapshot_holds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(take, "MOST_MEMBERS", 10)
+    here = write_machine(tmp_path / "here", m4000_isolated())
+    result = vfio_kit("snapshot", "--root", here, "-o", tmp_path / "s.tar.gz")
+    assert result.exit_code == 4 and "which no snapshot holds" in result.stderr
+    assert not (tmp_path / "s.tar.gz").exists()
+
+
+def test_a_snapshot_is_no_stream(tmp_path: Path) -> None:
+    result = vfio_kit("snapshot", "-o", "-", "--root", write_machine(tmp_path, m4000_isolated()))
+    assert (result.exit_code, result.stdout) == (2, "")

@@ -27,6 +27,8 @@ from vfio_kit.knowledge.findings import (
 from vfio_kit.model import Finding, GpuReport, Host, Level, PciAddress, PciDevice, Verdict
 
 _OVERRIDE = "pcie_acs_override="
+_MOST_TOLD = 64
+"""Foreign endpoints of a group that are told one by one; real groups have a dozen."""
 
 
 def judge(host: Host) -> tuple[GpuReport, ...]:
@@ -71,7 +73,8 @@ def judge_gpu(host: Host, gpu: PciDevice, along: frozenset[PciAddress] = frozens
     # A function of its own card that could not be read would stay behind, in whatever group.
     of_the_card = () if gpu.physical_function else host.unread_in_slot_of(gpu)
     unknown = sorted({a for a in members if host.device(a) is None}.union(of_the_card))
-    foreign = tuple(device for device in others if not device.is_bridge)
+    strangers = tuple(device for device in others if not device.is_bridge)
+    foreign = strangers[:_MOST_TOLD]
     bridges = tuple(device for device in others if device.is_bridge)
     board = board_of(host, gpu)
     verdict = _verdict(host, functions, in_the_way=bool(foreign or unknown))
@@ -83,6 +86,7 @@ def judge_gpu(host: Host, gpu: PciDevice, along: frozenset[PciAddress] = frozens
         bridges=bridges,
         findings=(
             *_group_findings(host, gpu, functions, foreign),
+            *_untold(gpu, len(strangers) - len(foreign)),
             *(_unknown_member(gpu, address) for address in unknown),
             *map(_driven_bridge, (b for b in bridges if not _leaves_dma_alone(b))),
             *(why_together(host, functions, foreign) if foreign else ()),
@@ -194,6 +198,14 @@ def _how_to_part(host: Host, gpu: PciDevice, foreign: PciDevice) -> str:
             "root port of its own, or take that device out"
         )
     return "put the GPU into a slot with a root port of its own, or move that device"
+
+
+def _untold(gpu: PciDevice, count: int) -> list[Finding]:
+    if count <= 0:
+        return []
+    text = f"its groups hold {count} more foreign endpoints, which are not told one by one"
+    hint = f"ls /sys/kernel/iommu_groups/{gpu.iommu_group}/devices"
+    return [finding(SHARED_GROUP, gpu.address, text, hint)]
 
 
 def _unknown_member(gpu: PciDevice, address: PciAddress) -> Finding:

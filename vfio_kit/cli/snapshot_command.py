@@ -31,6 +31,8 @@ def command(output: Path, root: Path) -> None:
 
     if not root.is_dir():
         raise UsageError(f"{root} is a snapshot already", "copy it as it is")
+    if str(output) == "-":
+        raise UsageError("a snapshot is written to a file, not to stdout", "-o FILE")
     data = take_snapshot(root, names_of(Tree(root)))
     _write(output, data)
     step(f"wrote {output}, {len(data)} bytes")

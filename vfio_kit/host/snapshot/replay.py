@@ -14,13 +14,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vfio_kit.errors import HostError, UsageError
-from vfio_kit.host.snapshot.layout import MANIFEST, PROBLEMS, VERSION
+from vfio_kit.host.snapshot.layout import MANIFEST, MOST_MEMBERS, PROBLEMS, VERSION
 from vfio_kit.host.snapshot.tarball import members
 from vfio_kit.host.tree import LIMIT, LONG, MOST_PROBLEMS, Tree, printable
 from vfio_kit.model import ReadProblem
 
 _MOST_BYTES = 64 * 1024 * 1024
-_MOST_MEMBERS = 100_000
 """Also of folders, which a member with a long path makes many of. A host of 4,000 functions has
 some 40,000."""
 _LONGEST_NAME = 1024
@@ -95,8 +94,8 @@ class SnapshotTree(Tree):
         for folder in reversed(missing):
             if folder in self._files or folder in self._links:
                 raise ValueError(f"{folder} is no folder")
-            if len(self._children) >= _MOST_MEMBERS:
-                raise ValueError(f"there are more than {_MOST_MEMBERS} folders")
+            if len(self._children) >= MOST_MEMBERS:
+                raise ValueError(f"there are more than {MOST_MEMBERS} folders")
             parent, _, child = folder.rpartition("/")
             self._children[parent].add(child)
             self._children[folder] = set()
@@ -121,8 +120,8 @@ def _load(file: Path, add: Callable[[tarfile.TarInfo, bytes], None]) -> None:
             _Bounded(stream) as bounded,
         ):
             for count, (entry, data) in enumerate(members(bounded, LONG)):
-                if count >= _MOST_MEMBERS:
-                    raise _refused(file, f"it has more than {_MOST_MEMBERS} members")
+                if count >= MOST_MEMBERS:
+                    raise _refused(file, f"it has more than {MOST_MEMBERS} members")
                 try:
                     _require_harmless(entry)
                     add(entry, data)

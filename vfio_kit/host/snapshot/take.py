@@ -13,8 +13,9 @@ import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from vfio_kit.errors import HostError
 from vfio_kit.host.read import NameLookup, read_tree
-from vfio_kit.host.snapshot.layout import MANIFEST, NAMES, PROBLEMS, VERSION
+from vfio_kit.host.snapshot.layout import MANIFEST, MOST_MEMBERS, NAMES, PROBLEMS, VERSION
 from vfio_kit.host.snapshot.replay import behind_links
 from vfio_kit.host.snapshot.scrub import config_without_identity, nameless_path
 from vfio_kit.host.tree import LIMIT, Tree
@@ -36,6 +37,10 @@ class RecordingTree(Tree):
         self._within_extract = False
 
     def data(self, name: str, limit: int = LIMIT, *, private: bool = False) -> bytes | None:
+        if not self.live and not self._stays_within(name):
+            # Root packs a stranger's tree, and its links lead to files of this machine.
+            self.note(name, "leads out of the tree")
+            return None
         data = super().data(name, limit, private=private)
         if data is not None and not self._within_extract:
             is_config = name.rpartition("/")[2] == "config"
@@ -70,6 +75,10 @@ class RecordingTree(Tree):
             self.files[f"extracts/{name}"] = text.encode()
         return text
 
+    def _stays_within(self, name: str) -> bool:
+        root = self.root.resolve()
+        return (root / name).resolve().is_relative_to(root)
+
     def _relative(self, name: str, target: str) -> str:
         """The kernel's links are relative; one that is not is made so, where it stays below."""
         root = str(self.root.absolute()).rstrip("/") + "/"
@@ -80,7 +89,10 @@ class RecordingTree(Tree):
 
 
 def take_snapshot(root: Path, lookup: NameLookup) -> bytes:
-    """A gzipped tarball of all that `read_tree` reads below `root`; `lookup` names functions."""
+    """A gzipped tarball of all that `read_tree` reads below `root`; `lookup` names functions.
+
+    Raises HostError where there is more than a snapshot holds, or no sysfs.
+    """
     tree = RecordingTree(root)
     names: dict[str, str] = {}
 
@@ -94,6 +106,11 @@ def take_snapshot(root: Path, lookup: NameLookup) -> bytes:
     tree.files[MANIFEST] = f"{VERSION}\n".encode()
     tree.files[NAMES] = _lines(f"{address}\t{name}" for address, name in sorted(names.items()))
     tree.files[PROBLEMS] = _lines(f"{p.path}\t{p.reason}" for p in host.problems)
+    if len(tree.files) + len(tree.links) + len(tree.folders) > MOST_MEMBERS:
+        raise HostError(
+            f"the machine shows more than {MOST_MEMBERS} files, which no snapshot holds",
+            "look at what is odd in sys/bus/pci/devices: vfio-kit scan",
+        )
     return _tarball(tree)
 
 
