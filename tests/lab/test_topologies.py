@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from .conftest import LabHost
 from .scanning import codes_that_weigh, findings, nvidia_gpus, scan
+from .test_main_job import refused
 from .topologies import TOPOLOGIES, Seen
 
 CORE = "m4000-isolated"
@@ -105,6 +107,8 @@ JUDGED: dict[str, dict[str, Judged]] = {
 }
 """By topology and address. Of the host nothing is due where it is not named."""
 
+INSIDE = Path(__file__).parent / "inside"
+
 
 def seen_by_kernel(host: LabHost) -> dict[str, Seen]:
     """Every PCI function of the host, by its address."""
@@ -135,9 +139,33 @@ def test_scan_judges_the_topology(gpuhost: LabHost, name: str) -> None:
     found = {where: judged(part, due.get(where, Judged())) for where, part in said.items()}
     assert found == {HOST: Judged(), **due}
     for gpu in nvidia_gpus(document):
-        slot = gpu["address"].rpartition(".")[0]
-        functions = [seen.address for seen in gpuhost.topology.seen if seen.address[:-2] == slot]
-        assert gpu["functions"] == functions
+        assert gpu["functions"] == functions_at(gpu["address"], gpuhost)
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_vfio_agrees(gpuhost: LabHost, name: str) -> None:
+    """The kernel takes the group of an isolated GPU, and refuses as the verdict does.
+
+    What it cannot know is that groups were split by an override.
+    """
+    script = (INSIDE / "ask_vfio.py").read_text()
+    gpus = {where: due for where, due in JUDGED[name].items() if where != HOST}
+    for address, due in gpus.items():
+        if due.verdict == "no-iommu":
+            continue
+        functions = " ".join(functions_at(address, gpuhost))
+        answer = json.loads(gpuhost.run(f"python3 - {functions}", stdin=script).stdout)
+        alone = due.verdict != "shared"
+        taken = alone and HOST not in JUDGED[name]
+        assert answer == {"viable": alone, "refused": None if taken else "EPERM"}
+    after = seen_by_kernel(gpuhost)
+    assert [after.get(seen.address) for seen in gpuhost.topology.seen] == [*gpuhost.topology.seen]
+
+
+def functions_at(address: str, host: LabHost) -> list[str]:
+    """The functions of a GPU's slot, by the topology."""
+    slot = address.rpartition(".")[0]
+    return [seen.address for seen in host.topology.seen if seen.address[:-2] == slot]
 
 
 def judged(part: dict[str, Any], due: Judged) -> Judged:
@@ -195,6 +223,20 @@ def test_iommu_off_names_the_parameter(gpuhost: LabHost) -> None:
     (finding,) = findings(nvidia_gpus(scan(gpuhost)), "VK201")
     assert "intel_iommu=off" in finding["message"]
     assert "remove intel_iommu=off" in finding["hint"]
+
+
+@pytest.mark.lab_long
+@pytest.mark.topology("no-intremap")
+def test_no_plan_without_interrupt_remapping(gpuhost: LabHost) -> None:
+    refused(gpuhost, "vfio-kit plan --gpu 01:00.0 --driver none", 3, "VK203", "firmware set-up")
+
+
+@pytest.mark.lab_long
+@pytest.mark.topology("acs-override")
+def test_plan_takes_an_overridden_gpu_where_that_is_accepted(gpuhost: LabHost) -> None:
+    command = "vfio-kit plan --gpu 01:00.0 --driver none"
+    refused(gpuhost, command, 3, "VK103", f"--accept-loss {M4000}")
+    assert "nothing was changed" in gpuhost.run(f"{command} --accept-loss 01:00.0").stdout
 
 
 @pytest.mark.lab_long
