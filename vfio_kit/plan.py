@@ -42,9 +42,14 @@ _MOST_PREALLOC_THREADS = 16
 
 
 def make_plan(
-    host: Host, spec: GuestSpec, *, state_dir: str = STATE_DIR, image_dir: str = IMAGE_DIR
+    host: Host,
+    spec: GuestSpec,
+    *,
+    state_dir: str = STATE_DIR,
+    image_dir: str = IMAGE_DIR,
+    tolerated: frozenset[str] = frozenset(),
 ) -> UpPlan:
-    """Decides everything that `up` will do.
+    """Decides everything that `up` will do. `tolerated`: codes of findings that do not refuse.
 
     Raises UsageError for an address that is no GPU of this host or gone when the others go, Refused
     for a GPU that cannot go.
@@ -61,12 +66,12 @@ def make_plan(
             f"--accept-loss {address} names nothing that is handed over", "name it as --gpu does"
         )
     findings = tuple(
-        _weighed(found, accepted)
+        _weighed(found, accepted, tolerated)
         for found in dict.fromkeys(
             (*(f for report in reports for f in report.findings), *platform_findings(host))
         )
     )
-    _refuse(reports, findings, accepted)
+    _refuse(reports, findings)
     functions = tuple(_distinct(report.functions for report in reports))
     _require_existence(functions)
     domain = _domain(spec, functions, image_dir)
@@ -94,29 +99,26 @@ def _disk_gib(spec: GuestSpec) -> int | None:
     return spec.disk
 
 
-def _refuse(
-    reports: tuple[GpuReport, ...], findings: tuple[Finding, ...], accepted: frozenset[PciAddress]
-) -> None:
+def _refuse(reports: tuple[GpuReport, ...], findings: tuple[Finding, ...]) -> None:
     """Raises Refused where a finding blocks; names the GPUs that it blocks."""
     blocking = [found for found in findings if found.level is Level.BLOCK]
     if not blocking:
         return
-    blocked = [
-        report.gpu
-        for report in reports
-        if any(_weighed(found, accepted).level is Level.BLOCK for found in report.findings)
-    ] or [report.gpu for report in reports]
-    names = ", ".join(f"{gpu.address} ({gpu.name or gpu.ids})" for gpu in blocked)
+    gpus = [report.gpu for report in reports if set(blocking) & set(report.findings)]
+    gpus = gpus or [report.gpu for report in reports]
+    names = ", ".join(f"{gpu.address} ({gpu.name or gpu.ids})" for gpu in gpus)
     reasons = "; ".join(f"{found.message} ({found.code})" for found in blocking)
     hints = "\n".join(dict.fromkeys(found.hint for found in blocking if found.hint))
     raise Refused(f"{names} cannot go to a guest: {reasons}", hints)
 
 
-def _weighed(found: Finding, accepted: frozenset[PciAddress]) -> Finding:
+def _weighed(found: Finding, accepted: frozenset[PciAddress], tolerated: frozenset[str]) -> Finding:
     """A finding that blocks is a warning where the operator accepted its device's loss."""
-    if found.level is Level.BLOCK and found.acceptable and found.device in accepted:
+    if found.level is not Level.BLOCK:
+        return found
+    if found.acceptable and found.device in accepted:
         return replace(found, level=Level.WARN, message=f"accepted: {found.message}", hint="")
-    return found
+    return replace(found, level=Level.WARN) if found.code in tolerated else found
 
 
 def _require_existence(functions: tuple[PciDevice, ...]) -> None:

@@ -25,7 +25,7 @@ from vfio_kit.errors import Refused, UsageError
 from vfio_kit.host.names import name_lookup
 from vfio_kit.host.read import read_host
 from vfio_kit.knowledge.guests import GUESTS
-from vfio_kit.model import Host, Level, Platform
+from vfio_kit.model import Holder, Host, Level, Platform
 from vfio_kit.model.vm import (
     Boot,
     BootMode,
@@ -407,3 +407,12 @@ def test_a_virtual_function_does_not_go_along_with_its_physical_function() -> No
         make_plan(host(physical, virtual), asked)
     assert caught.value.message.startswith("0000:03:00.1 is a virtual function of 0000:03:00.0")
     assert make_plan(host(physical, virtual), spec("03:00.1")).gpus == (virtual.address,)
+
+
+def test_what_passes_refuses_no_rendering() -> None:
+    holder = Holder(at("01:00.0"), "/dev/vfio/6", 4242, "qemu-system-x86")
+    machine = host(function("01:00.0", M4000, 6), holders=(holder,))
+    with pytest.raises(Refused, match="VK310"):
+        make_plan(machine, spec("01:00.0"))
+    made = make_plan(machine, spec("01:00.0"), tolerated=frozenset({"VK310"}))
+    assert [(f.code, f.level) for f in made.findings] == [("VK310", Level.WARN)]

@@ -406,3 +406,10 @@ def test_a_pci_ids_in_another_encoding_is_no_obstacle(tmp_path: Path) -> None:
     gpu = read_host(root, name_lookup(root)).device(at("01:00.0"))
     assert gpu is not None and gpu.name is not None
     assert gpu.name.startswith("GM204GL [Quadro M4000]")
+
+
+@pytest.mark.parametrize("size", [64, 256, 4096])
+def test_a_card_whose_config_space_is_all_ones_does_not_answer(tree: Path, size: int) -> None:
+    (tree / GPU / "config").write_bytes(b"\xff" * size)
+    gpu = read_host(tree).device(at("01:00.0"))
+    assert gpu and gpu.silent and gpu.config is None

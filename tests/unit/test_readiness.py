@@ -130,6 +130,12 @@ def test_power(case: str) -> None:
         assert (power in finding.hint) == asleep
 
 
+def test_a_card_that_has_fallen_off_the_bus_cannot_go() -> None:
+    finding = only(gpu(silent=True, power_state="D0"))
+    assert (finding.code, finding.level) == ("VK315", Level.BLOCK)
+    assert "0xff" in finding.message
+
+
 # Interrupts
 
 

@@ -14,6 +14,7 @@ from vfio_kit.cli.common import (
 from vfio_kit.cli.plan_command import default_name
 from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
 from vfio_kit.errors import UsageError
+from vfio_kit.knowledge.findings import HELD_OPEN
 from vfio_kit.render import OUTPUTS, render
 
 
@@ -62,7 +63,8 @@ def command(
     from vfio_kit.model.vm import SeedKeys
 
     spec = spec_from(spec_file, name or default_name(spec_file), values)
-    plan = plan_from(root, spec, state_dir, image_dir)
+    # Files are written for later, also while a VM has the GPU, or a process that will be ended.
+    plan = plan_from(root, spec, state_dir, image_dir, frozenset({HELD_OPEN.code}))
     host_key, client_key = new_key(f"root@{spec.name}"), new_key(f"vfio-kit@{spec.name}")
     keys = SeedKeys(host_key.private, host_key.public, (client_key.public, *plan.authorized_keys))
     files = [file for one in output for file in render(one, plan, keys)]

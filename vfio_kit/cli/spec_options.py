@@ -147,8 +147,14 @@ def _for_spec(value: Any) -> Any:
     return value
 
 
-def plan_from(root: Path, spec: "GuestSpec", state_dir: Path, image_dir: Path) -> "UpPlan":
-    """Reads the host and plans."""
+def plan_from(
+    root: Path,
+    spec: "GuestSpec",
+    state_dir: Path,
+    image_dir: Path,
+    tolerated: frozenset[str] = frozenset(),
+) -> "UpPlan":
+    """Reads the host and plans; `tolerated`: codes of findings that do not refuse."""
     from vfio_kit.plan import make_plan
 
     for folder in (state_dir, image_dir):
@@ -156,5 +162,9 @@ def plan_from(root: Path, spec: "GuestSpec", state_dir: Path, image_dir: Path) -
             raise UsageError(f"the path {str(folder)!r} holds a control character")
     host = read_named_host(root)
     return make_plan(
-        host, spec, state_dir=str(state_dir.absolute()), image_dir=str(image_dir.absolute())
+        host,
+        spec,
+        state_dir=str(state_dir.absolute()),
+        image_dir=str(image_dir.absolute()),
+        tolerated=tolerated,
     )

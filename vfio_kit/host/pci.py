@@ -8,7 +8,7 @@ from vfio_kit.host.config_space import HEADER, parse_config_space
 from vfio_kit.host.modules import read_matching_modules
 from vfio_kit.host.public import public_interface
 from vfio_kit.host.tree import Tree
-from vfio_kit.model import Bar, ConfigSpace, PciAddress, PciDevice
+from vfio_kit.model import Bar, PciAddress, PciDevice
 
 DEVICES = "sys/bus/pci/devices"
 
@@ -70,6 +70,7 @@ def with_details(tree: Tree, device: PciDevice) -> PciDevice:
     numa_node = tree.number(f"{base}/numa_node", base=10)
     d3cold = tree.number(f"{base}/d3cold_allowed", base=10, most=1)
     asleep = device.power_state == "D3cold"
+    config = None if asleep else _config_space(tree, f"{base}/config")
     return replace(
         device,
         subsystem_vendor_id=tree.number(f"{base}/subsystem_vendor"),
@@ -78,7 +79,8 @@ def with_details(tree: Tree, device: PciDevice) -> PciDevice:
         boot_vga=device.is_gpu and tree.number(f"{base}/boot_vga", base=10, most=1) == 1,
         reset_methods=_reset_methods(tree, f"{base}/reset_method"),
         interfaces=tuple(dict.fromkeys(map(public_interface, tree.names(f"{base}/net")))),
-        config=None if asleep else _config_space(tree, f"{base}/config"),
+        config=None if config is None else parse_config_space(config),
+        silent=config is not None and config[:HEADER] == b"\xff" * HEADER,
         bars=() if device.is_bridge else _bars(tree, f"{base}/resource"),
         d3cold_allowed=None if d3cold is None else d3cold == 1,
         physical_function=_physical_function(tree, base),
@@ -140,12 +142,12 @@ def _reset_methods(tree: Tree, path: str) -> tuple[str, ...] | None:
     return tuple(text.split())
 
 
-def _config_space(tree: Tree, path: str) -> ConfigSpace | None:
-    """None, and a note, where not even the header is there."""
+def _config_space(tree: Tree, path: str) -> bytes | None:
+    """A note where not even the header is there."""
     data = tree.data(path, _CONFIG_LIMIT)
     if data is not None and len(data) < HEADER:
         tree.note(path, f"holds {len(data)} bytes, fewer than a header")
-    return None if data is None else parse_config_space(data)
+    return data
 
 
 def _physical_function(tree: Tree, base: str) -> PciAddress | None:

@@ -133,6 +133,8 @@ class PciDevice:
     interfaces: tuple[str, ...] = ()
     """Network interfaces on top of this function."""
     config: ConfigSpace | None = None
+    silent: bool = False
+    """Its config space reads 0xff throughout: it has fallen off the bus, or does not wake up."""
     bars: tuple[Bar, ...] = ()
     """Regions 0 to 5 that have a size."""
     power_state: str | None = None

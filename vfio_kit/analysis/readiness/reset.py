@@ -103,6 +103,8 @@ def power_findings(gpu: PciDevice, functions: tuple[PciDevice, ...]) -> list[Fin
 def _lost(function: PciDevice) -> str:
     """What says that a function does not answer; empty where nothing does."""
     state = function.power_state
+    if function.silent:
+        return "gives 0xff for all of its config space: it does not answer"
     if state == "D3cold" and function.d3cold_allowed is False:
         return "is in D3cold, which it may not enter: it has fallen off the bus, or lost its power"
     if state == "error" or (state == "unknown" and function.driver is not None):

@@ -139,9 +139,10 @@ LOST = FindingKind(
     Level.BLOCK,
     "the device does not answer",
     story="""
-    `power_state` of a function in sysfs says error, or unknown though a driver has it, or D3cold
-    though `d3cold_allowed` is 0: it did not go to sleep, it has fallen off the bus or lost its
-    power. A device that does not answer gives 0xff for whatever is read of it.
+    The file `config` of a function in sysfs holds 0xff and nothing else, as a device that is not
+    there answers; or its `power_state` says error, or unknown though a driver has it, or D3cold
+    though `d3cold_allowed` is 0. It did not go to sleep: it has fallen off the bus, or lost its
+    power. The kernel may go on to list it as if all were well.
 
     Handed over, it makes the start of the guest fail (the kernel logs "Unable to change power state
     from D3cold to D0, device inaccessible"), or the guest sees a device without an identity. It
