@@ -19,7 +19,7 @@ from vfio_kit.host.read import read_tree
 from vfio_kit.host.tree import LIMIT, Tree
 from vfio_kit.model import Host
 
-MACHINES = ("raid-leg-in-group", "sriov-virtual-functions", "tesla-m60", "turing-four-functions")
+MACHINES = ("raid-leg-in-group", "sriov-virtual-functions", "tesla-m60")
 
 
 class WatchedTree(Tree):
