@@ -39,7 +39,7 @@ class Evidence:
 def signs_of_fault(evidence: Evidence) -> tuple[str, ...]:
     """Return the lines (at most three) that lay the blame on the emulator; none: it is sound."""
     signs = [*_matching(evidence.qemu_output, _QEMU_SIGNS)]
-    signs += _matching(evidence.serial, _KERNEL_SIGNS)
+    signs += signs_of_kernel(evidence.serial)
     boots = evidence.serial.count(_BOOT_SIGN)
     if boots > evidence.expected_boots:
         signs.append(f"the host booted {boots} times, expected were {evidence.expected_boots}")
@@ -48,6 +48,11 @@ def signs_of_fault(evidence: Evidence) -> tuple[str, ...]:
     if evidence.running and not evidence.answers:
         signs.append("QEMU hangs: it runs, and does not answer")
     return tuple(signs[:_MOST_SIGNS])
+
+
+def signs_of_kernel(serial: str) -> list[str]:
+    """Return the lines with which the host's kernel says that it is broken."""
+    return _matching(serial, _KERNEL_SIGNS)
 
 
 def _matching(text: str, words: tuple[str, ...]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import process, qmp, ssh
 from .disk import run
-from .faults import Evidence, LabFault, signs_of_fault
+from .faults import Evidence, LabFault, signs_of_fault, signs_of_kernel
 from .paths import cache_dir, run_dir
 from .topologies import TOPOLOGIES, Topology
 
@@ -215,7 +215,7 @@ def _wait_for_sshd() -> None:
     """Follow the serial log until the host says, for this boot, that sshd listens."""
     end = time.monotonic() + SSH_LIMIT
     while _serial().count(_READY) < state().boots:
-        if not running():
+        if not running() or signs_of_kernel(_serial()):
             check_health()
         if time.monotonic() > end:
             check_health()
