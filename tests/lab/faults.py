@@ -34,6 +34,9 @@ class Evidence:
     expected_boots: int
     running: bool
     answers: bool = True
+    greets: bool = True
+    """Whether its sshd, once it listened, still says who it is: an emulated CPU may go in circles
+    with no word of the kernel's."""
 
 
 def signs_of_fault(evidence: Evidence) -> tuple[str, ...]:
@@ -47,6 +50,8 @@ def signs_of_fault(evidence: Evidence) -> tuple[str, ...]:
         signs.append("QEMU is not running")
     if evidence.running and not evidence.answers:
         signs.append("QEMU hangs: it runs, and does not answer")
+    elif evidence.running and not evidence.greets and not signs:
+        signs.append("the host hangs: its sshd listened, and greets nobody any more")
     return tuple(signs[:_MOST_SIGNS])
 
 

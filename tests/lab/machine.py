@@ -20,6 +20,7 @@ SSH_LIMIT = 300.0
 SETTLE_LIMIT = 180.0
 _SERIAL_LIMIT = 1 << 24
 _READY = "lab: sshd listens"
+_GREETING_LIMIT = 60.0
 _CPU = "EPYC,+svm,-x2apic"
 # The guest's disk is read once (1.7 s), so that a guest reads it from the page cache: it had its
 # address after 57 and 66 s in two boots, and after 68 and 72 s in two without.
@@ -85,7 +86,19 @@ def signs() -> tuple[str, ...]:
         output = ""
     alive = running()
     answers = not alive or _answers()
-    return signs_of_fault(Evidence(output, _serial(), state().boots, alive, answers))
+    serial = _serial()
+    listens = alive and answers and serial.count(_READY) >= state().boots
+    greets = not listens or _greets()
+    return signs_of_fault(Evidence(output, serial, state().boots, alive, answers, greets))
+
+
+def _greets() -> bool:
+    """Tell whether sshd says its version; a host that is busy has a minute."""
+    try:
+        with socket.create_connection(("127.0.0.1", state().port), _GREETING_LIMIT) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
 
 
 def _answers() -> bool:

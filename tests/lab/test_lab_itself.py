@@ -177,6 +177,7 @@ class TestFaults:
             (Evidence("", BOOT + BOOT, 2, True), None),
             (Evidence("", BOOT, 1, False), "QEMU is not running"),
             (Evidence("", BOOT, 1, True, answers=False), "does not answer"),
+            (Evidence("", BOOT, 1, True, greets=False), "greets nobody any more"),
             (Evidence("", BOOT + BOOT, 1, True), "booted 2 times, expected were 1"),
             (
                 Evidence("ERROR:tcg.c:1:f: assertion failed: (x)\nBail out!\n", BOOT, 1, False),
