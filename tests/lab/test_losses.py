@@ -142,7 +142,10 @@ class TestANicInTheGroup:
         finally:
             gpuhost.run(
                 f"ip link del bond9.7; ip link del bond9; ip link set {interface} up;"
-                "networkctl reload; networkctl reconfigure " + interface
+                f"networkctl reload; networkctl reconfigure {interface};"
+                # The address comes back by DHCP.
+                f"timeout 60 sh -c 'until ip -4 -br addr show {interface} | grep -q 10.9.9; do "
+                "sleep 0.2; done'"
             )
         assert f"bond9.7, through {interface}, bond9 (bond, 1 of 1)" in found["message"]
         assert losses(gpuhost) == []
