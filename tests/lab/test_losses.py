@@ -180,3 +180,16 @@ class TestAProcessThatHoldsTheDisplay:
             assert word in message
         assert self.held(gpuhost) == []
         assert nvidia_gpus(scan(gpuhost))[0]["can_go"]
+
+
+@pytest.mark.topology("m4000-isolated")
+def test_a_card_that_has_fallen_off_the_bus_cannot_go(gpuhost: LabHost) -> None:
+    """The kernel lists it as before, D0 and all; it answers nothing."""
+    gpuhost.fault("gpu", on=True)
+    try:
+        (gpu,) = nvidia_gpus(scan(gpuhost))
+    finally:
+        gpuhost.fault("gpu", on=False)
+    (found,) = findings([gpu], "VK315")
+    assert "0xff" in found["message"] and not gpu["can_go"]
+    assert nvidia_gpus(scan(gpuhost))[0]["can_go"]
