@@ -100,6 +100,6 @@ def _from_udev(address: PciAddress) -> str | None:
 @cache
 def _udev() -> "pyudev.Context":
     """The connection to udev's database; raises ImportError where libudev cannot be loaded."""
-    import pyudev  # noqa: PLC0415
+    import pyudev  # noqa: PLC0415  (as above)
 
     return pyudev.Context()

@@ -35,6 +35,7 @@ class RecordingTree(Tree):
         self.links: dict[str, str] = {}
         self.folders: set[str] = set()
         self._within_extract = False
+        self._real_root = root.resolve()
 
     def data(self, name: str, limit: int = LIMIT, *, private: bool = False) -> bytes | None:
         if not self.live and not self._stays_within(name):
@@ -76,8 +77,7 @@ class RecordingTree(Tree):
         return text
 
     def _stays_within(self, name: str) -> bool:
-        root = self.root.resolve()
-        return (root / name).resolve().is_relative_to(root)
+        return (self._real_root / name).resolve().is_relative_to(self._real_root)
 
     def _relative(self, name: str, target: str) -> str:
         """The kernel's links are relative; one that is not is made so, where it stays below."""
