@@ -81,7 +81,7 @@ def _cloud_init(plan: UpPlan, keys: SeedKeys) -> tuple[RenderedFile, ...]:
         "plan": plan,
         "domain": plan.domain,
         "keys": keys,
-        "provisioning": PROVISIONING.get((plan.guest, plan.driver)),
+        "provisioning": PROVISIONING.get((plan.guest, plan.software.driver)),
     }
     return tuple(
         RenderedFile(name, environment.get_template(f"{folder}/{name}.j2").render(values), 0o600)

@@ -67,7 +67,7 @@ def test_the_whole_of_a_plan() -> None:
     assert domain.console_log == "/var/log/libvirt/qemu/gpu-vm.console"
     assert domain.network == "default"
     assert domain.root_ports == (1,)
-    assert (made.guest, made.user, made.driver) == ("ubuntu-22.04", "ubuntu", "470")
+    assert (made.guest, made.user, made.software.driver) == ("ubuntu-22.04", "ubuntu", "470")
     assert (made.image, made.disk_gib) == ("/images/jammy.img", 20)
     assert made.state_dir == "/var/lib/vfio-kit/gpu-vm"
     assert made.gpus == (at("01:00.0"),)

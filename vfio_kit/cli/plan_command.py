@@ -57,7 +57,7 @@ def _json(plan: UpPlan) -> dict[str, Any]:
         "schema": "vfio-kit/plan/1",
         "name": domain.name,
         "guest": plan.guest,
-        "driver": plan.driver,
+        "driver": plan.software.driver,
         "image": plan.image or None,
         "cpus": domain.cpus,
         "memory_mib": domain.memory_mib,
@@ -86,7 +86,7 @@ def _print(plan: UpPlan) -> None:
     domain = plan.domain
     click.echo(
         f"{domain.name}: {plan.guest}, {domain.cpus} CPUs, {domain.memory_mib} MiB, "
-        f"boot {domain.boot.mode.value}, driver {plan.driver}"
+        f"boot {domain.boot.mode.value}, driver {plan.software.driver}"
     )
     for device, place in zip(plan.devices, domain.host_devices, strict=True):
         name = f"{device.name} " if device.name else ""

@@ -92,7 +92,7 @@ def _require_room(plan: "UpPlan") -> None:
     for path, what in ((domain.boot.kernel, "kernel"), (domain.boot.initrd, "initrd")):
         if path:
             require_reachable(Path(path), what)
-    needed = _DISK_MIB if plan.driver == NO_DRIVER else _PROVISIONED_DISK_MIB
+    needed = _DISK_MIB if plan.software.driver == NO_DRIVER else _PROVISIONED_DISK_MIB
     require_space(Path(domain.disk).parent, needed)
     if domain.hugepages:
         require_mount(domain.hugepages)

@@ -115,6 +115,6 @@ class VerifyReport:
 
     @property
     def healthy(self) -> bool:
-        """A GPU, and no rung that failed or was not run; warnings and skipped rungs do not count."""
+        """A GPU, and no rung that failed or was not run; warnings do not count."""
         bad = (CheckStatus.FAILED, CheckStatus.NOT_RUN)
         return bool(self.gpus) and not any(check.status in bad for check in self.checks)

@@ -96,6 +96,8 @@ class DomainPlan:
     host_devices: tuple[HostDevice, ...]
     backing: BackingImage | None = None
     """Known once the image was examined; libvirt finds it by itself where it is None."""
+    bundle: str | None = None
+    """The ISO with the offline bundle, a third virtio disk; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,35 @@ class Step:
     undo: str
 
 
+class CudaWay(StrEnum):
+    """How CUDA's toolkit comes into a guest."""
+
+    PACKAGES = "packages"
+    """Single packages of NVIDIA's repository, pinned."""
+    RUNFILE = "runfile"
+    """NVIDIA's installer, its toolkit alone; its checksum is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Software:
+    """What is installed in the guest, decided; each name is a row of knowledge/provisioning."""
+
+    driver: str
+    """470, 580-open, or none."""
+    cuda: str | None = None
+    """11.4; None where no toolkit is wanted."""
+    cuda_way: CudaWay = CudaWay.PACKAGES
+    capabilities: tuple[str, ...] = ()
+    """Compute capabilities of the cards that go, as in 5.2, each once; what deviceQuery and other
+    samples are built for. Empty where no table has the card."""
+    packages: tuple[str, ...] = ()
+    """More packages of the guest's own distribution, by the operator."""
+    bundle: str | None = None
+    """The folder, on the host, from which all of it comes; None: from the network."""
+    baked: bool = False
+    """The image has it all already: the seed installs nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class UpPlan:
     """All that `up` will do, in order."""
@@ -137,7 +168,7 @@ class UpPlan:
     domain: DomainPlan
     guest: str
     user: str
-    driver: str
+    software: Software
     image: str
     disk_gib: int | None
     state_dir: str
