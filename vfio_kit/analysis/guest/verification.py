@@ -14,10 +14,19 @@ from vfio_kit.analysis.guest.nvidia_tools import (
 from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.signatures import SIGNATURES, Signature
 from vfio_kit.model import PciAddress
-from vfio_kit.model.health import Check, CheckStatus, CommandResult, GpuHealth, VerifyReport
+from vfio_kit.model.health import (
+    Check,
+    CheckStatus,
+    CommandResult,
+    GpuHealth,
+    Planned,
+    VerifyReport,
+)
 
 CHECKS = ("ssh", "pci-functions", "nvidia-smi", "device-query")
 """The rungs, from the ground up."""
+
+NOT_PLANNED = Planned()
 
 
 def unreachable(host: str, evidence: str, remedy: str) -> VerifyReport:
@@ -27,13 +36,29 @@ def unreachable(host: str, evidence: str, remedy: str) -> VerifyReport:
     return VerifyReport(host, (), (first, *rest))
 
 
-def judge_guest(host: str, results: Mapping[str, CommandResult]) -> VerifyReport:
-    """The report on a guest, from the results of the probes (guest/probe.COMMANDS)."""
+def judge_guest(
+    host: str,
+    results: Mapping[str, CommandResult],
+    planned: Planned = NOT_PLANNED,  # noqa: ARG001
+    *,
+    extra: tuple[Check, ...] = (),
+) -> VerifyReport:
+    """The report on a guest, from the results of the probes (guest/probe.COMMANDS).
+
+    planned  what the VM was made with.
+    extra    checks of others, which find their places by their codes.
+    """
     pci = _pci_check(results["pci-functions"])
     smi_check, smi = _smi_check(results["nvidia-smi"])
     query_check, query = _query_check(results["device-query"], smi)
     ssh = Check("ssh", CheckStatus.OK, "the host key is the known one")
-    return VerifyReport(host, _gpus(smi, query), (ssh, pci, smi_check, query_check))
+    return VerifyReport(host, _gpus(smi, query), (ssh, pci, smi_check, query_check, *extra))
+
+
+def judge_burn(result: CommandResult) -> Check:
+    """The check of the burn program's output: one JSON object a line, the last with its result."""
+    status = CheckStatus.FAILED if result.exit_status else CheckStatus.OK
+    return Check("burn", status, f"exit {result.exit_status}")
 
 
 def classify(probe: str, result: CommandResult) -> Signature | None:
