@@ -313,7 +313,6 @@ def test_a_name_that_stands_for_very_many_is_cut(root: Path) -> None:
     ("name", "reason"),
     [
         ("Voodoo 2", "no GPU of NVIDIA's in the lists of names here is called so"),
-        ("", "no GPU of NVIDIA's in the lists of names here is called so"),
         ("GeForce GTX 280", "the table does not have the chip GT200"),
     ],
 )
@@ -398,6 +397,7 @@ def test_a_machine_that_cannot_be_examined_has_no_gpus_to_advise_on(tmp_path: Pa
         (("--gpu", "01:00.1"), "no GPU 0000:01:00.1 on this host"),
         (("--gpu", "01:00.0", "--name", "K80"), "exclude each other"),
         (("--device", "10de:13f1", "--name", ""), "exclude each other"),
+        (("--name", " "), "--name is empty"),
     ],
 )
 def test_what_cannot_be_meant(root: Path, arguments: tuple[str, ...], message: str) -> None:

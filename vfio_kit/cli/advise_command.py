@@ -136,8 +136,10 @@ def _of_name(root: Path, text: str) -> _Subject:
     """The GPU of that name; raises UsageError where several would get different advice."""
     from vfio_kit.host.names import name_lookup
 
+    if not text.strip():
+        raise UsageError("--name is empty", 'give a part of a name: --name "Quadro M4000"')
     kernel = _kernel(root)
-    found = find_gpus(name_lookup(root).of_vendor(NVIDIA), text) if text.strip() else {}
+    found = find_gpus(name_lookup(root).of_vendor(NVIDIA), text)
     answers = [advise(NVIDIA, device_id, name, kernel) for device_id, name in found.items()]
     known = tuple(answer for answer in answers if isinstance(answer, Advice))
     if not answers:
