@@ -8,6 +8,19 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Kernel:
+    """The kernel that stays in a guest once a driver was built for it."""
+
+    series: str
+    """What `uname -r` begins with."""
+    never: tuple[str, ...]
+    """Patterns of packages that would bring another series, pinned to never."""
+    unfit: tuple[str, ...]
+    """What `uname -r` ends with where no driver is built: kernels with parts left out."""
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Guest:
     """What differs between guest systems outside their cloud-init."""
 
@@ -17,15 +30,35 @@ class Guest:
     """The default user that cloud-init creates."""
     root: str
     """The kernel's root= for a direct kernel boot."""
+    kernel: Kernel
 
 
 GUESTS: dict[str, Guest] = {
     guest.id: guest
     for guest in (
-        # The root label is Ubuntu's own; LABEL= is resolved by its initrd.
-        Guest("ubuntu-22.04", "Ubuntu 22.04 LTS", "ubuntu", "LABEL=cloudimg-rootfs"),
-        # Debian's cloud images have no root label; p1 of the first virtio disk is the root.
-        Guest("debian-12", "Debian 12", "debian", "/dev/vda1"),
+        Guest(
+            "ubuntu-22.04",
+            "Ubuntu 22.04 LTS",
+            "ubuntu",
+            # The root label is Ubuntu's own; LABEL= is resolved by its initrd.
+            "LABEL=cloudimg-rootfs",
+            # linux-virtual is the general kernel without its extra modules; minimal images boot
+            # linux-kvm, which leaves out what the modules need.
+            Kernel(
+                "5.15.",
+                ("linux-*-hwe-22.04*",),
+                ("-kvm",),
+                "https://packages.ubuntu.com/jammy-updates/linux-image-virtual",
+            ),
+        ),
+        Guest(
+            "debian-12",
+            "Debian 12",
+            "debian",
+            # Debian's cloud images have no root label; p1 of the first virtio disk is the root.
+            "/dev/vda1",
+            Kernel("6.1.", (), (), "https://packages.debian.org/bookworm/linux-image-cloud-amd64"),
+        ),
     )
 }
 

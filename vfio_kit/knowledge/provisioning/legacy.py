@@ -1,4 +1,4 @@
-"""What installs a driver branch and its CUDA in a guest system: one row per (guest, driver).
+"""What today's template of the seed takes, until it takes `Provisioning` of kind.py.
 
 Sources: packages.ubuntu.com (jammy), packages.debian.org (bookworm non-free), NVIDIA's CUDA
 repository for Ubuntu 20.04 (there is none of CUDA 11.4 for 22.04).
@@ -6,19 +6,12 @@ repository for Ubuntu 20.04 (there is none of CUDA 11.4 for 22.04).
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class AptRepository:
-    """A repository outside the distribution; its key counts by its fingerprint."""
-
-    name: str
-    uri: str
-    key_uri: str
-    key_fingerprint: str
+from vfio_kit.knowledge.provisioning.cuda import CUDA_ROWS
+from vfio_kit.knowledge.provisioning.kind import AptRepository
 
 
 @dataclass(frozen=True, slots=True)
-class Provisioning:
+class LegacyProvisioning:
     """Packages by their exact names: the names carry the branch, a metapackage would move it."""
 
     driver_version: str
@@ -47,16 +40,11 @@ PROVISIONED_DISK_GIB = 20
 """The guest's disk where a driver is installed, unless the spec says otherwise."""
 
 _CUDA_11_4 = ("cuda-cudart-11-4", "cuda-cudart-dev-11-4", "cuda-nvcc-11-4")
-_CUDA_UBUNTU2004 = AptRepository(
-    "cuda-ubuntu2004",
-    "https://developer.download.nvidia.com/compute/cuda/repos/ubuntu2004/x86_64/",
-    "https://developer.download.nvidia.com/compute/cuda/repos/ubuntu2004/x86_64/3bf863cc.pub",
-    "EB693B3035CD5710E231E123A4B469963BF863CC",
-)
+_CUDA_UBUNTU2004 = CUDA_ROWS["ubuntu-22.04", "11.4"].repository
 _NEVER = ("cuda", "cuda-11-4", "cuda-runtime-11-4", "cuda-drivers", "cuda-drivers-*")
 
-PROVISIONING: dict[tuple[str, str], Provisioning] = {
-    ("ubuntu-22.04", "470"): Provisioning(
+PROVISIONING: dict[tuple[str, str], LegacyProvisioning] = {
+    ("ubuntu-22.04", "470"): LegacyProvisioning(
         driver_version="470.",
         # -server and the others conflict; nvidia-headless does not bring nvidia-smi.
         driver_packages=("nvidia-headless-470-server", "nvidia-utils-470-server"),
@@ -69,7 +57,7 @@ PROVISIONING: dict[tuple[str, str], Provisioning] = {
         hold=("nvidia-headless-470-server", "nvidia-utils-470-server", "nvidia-dkms-470-server"),
         cuda_repository=_CUDA_UBUNTU2004,
     ),
-    ("debian-12", "470"): Provisioning(
+    ("debian-12", "470"): LegacyProvisioning(
         driver_version="470.",
         # nvidia-tesla-470-driver would bring a display as well, and no libcuda.
         driver_packages=(
