@@ -8,6 +8,7 @@ _PACKAGES = {
     "virt-xml-validate": "libvirt-clients",
     "shellcheck": "shellcheck",
     "bash": "bash",
+    "gcc": "gcc libc6-dev",
     "xorriso": "xorriso",
     "qemu-img": "qemu-utils",
 }
