@@ -1,6 +1,8 @@
 """An SSH server in this process: a real handshake, and commands that behave as a test wants."""
 
 import io
+import re
+import shlex
 import socket
 import threading
 import time
@@ -68,9 +70,16 @@ class _Interface(paramiko.ServerInterface):
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         missing = answer(CommandResult(127, "", "command not found\n"))
-        behave = self._commands.get(command.decode(), missing)
+        behave = self._commands.get(plain(command.decode()), missing)
         threading.Thread(target=_quietly, args=(behave, channel), daemon=True).start()
         return True
+
+
+def plain(line: str) -> str:
+    """The command that a line on the wire has a shell run: printf's %b undone."""
+    escaped = shlex.split(line)[-2]
+    text = re.sub(r"\\0([0-7]{3})", lambda octal: chr(int(octal[1], 8)), escaped)
+    return text.encode("latin-1").decode()
 
 
 def _quietly(behave: Behaviour, channel: paramiko.Channel) -> None:

@@ -79,7 +79,7 @@ def test_a_guest_is_known_by_its_name_before_it_has_an_address(tmp_path: Path) -
 
 def test_an_unknown_host_key_is_not_trusted(tmp_path: Path) -> None:
     with SshServer(tmp_path) as server:
-        error = refusal(server.target(server.known_hosts("other-machine ssh-ed25519 AAAA")))
+        error = refusal(server.target(server.known_hosts(f"other-machine {new_key('x').public}")))
     assert "its host key is not known, and unknown keys are not trusted" in error.message
     assert "--known-hosts" in error.hint
 

@@ -1,90 +1,55 @@
 """SSH to a guest with paramiko: the host key is known beforehand, or there is no connection."""
 
-import contextlib
-import select
 import socket
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import paramiko
-from paramiko.hostkeys import InvalidHostKey
-from paramiko.ssh_exception import NoValidConnectionsError
 
 from vfio_kit.errors import GuestError
+from vfio_kit.guest.local import ProxyProcess
+from vfio_kit.guest.runner import CommandTimeout, decode, no_end, wire
+from vfio_kit.guest.ssh_auth import log_in
+from vfio_kit.guest.ssh_io import PATIENCE, NoEnd, at_most, converse, dial
+from vfio_kit.guest.ssh_trust import Trust, WrongHostKey
+from vfio_kit.guest.target import SshOptions, Target
 from vfio_kit.model.health import CommandResult
 
-_PATIENCE = 90.0
-"""Seconds for a banner, a handshake or an authentication; a booting guest needs many of them."""
+__all__ = [
+    "CommandTimeout",
+    "Connection",
+    "Hops",
+    "SshOptions",
+    "Target",
+    "WrongHostKey",
+    "connect_when_ready",
+    "wait_for_banner",
+]
 
 _PAUSE = 2.0
 """Seconds between two logins: a handshake is dear for a guest that boots."""
-_CHUNK = 1 << 16
-_MOST_OUTPUT = 16 << 20
-"""Bytes; what verification asks for is far smaller, and a guest is not trusted with our memory."""
-
-
-class CommandTimeout(GuestError):
-    """A command in the guest did not end in time; the connection is sound."""
-
-
-class _NoEnd(Exception):
-    """A command's time is up; not TimeoutError, which a dead socket raises as well."""
-
-
-class WrongHostKey(GuestError):
-    """The server proved to be another one than expected."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Whom to connect to, and what proves that it is them.
-
-    known_hosts  None for the user's and the system's own files.
-    alias        the name under which known_hosts has the key (OpenSSH's HostKeyAlias).
-    identity     None for the agent and the user's default keys.
-    """
-
-    host: str
-    port: int
-    user: str
-    identity: Path | None = None
-    known_hosts: Path | None = None
-    alias: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.user}@{self.host}" + (f":{self.port}" if self.port != 22 else "")
 
 
 class Connection:
-    """One SSH connection, held; several commands, one after the other."""
+    """One SSH connection, held; several commands, one after the other. A Runner."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, hops: "Hops | None" = None) -> None:
+        """Connects and logs in; raises GuestError, or WrongHostKey.
+
+        hops: connections to jump hosts that others share; without them the way is this one's own.
+        """
         self.target = target
-        self._client = paramiko.SSHClient()
-        self._client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        self._load_host_keys()
+        self._own_hops = Hops() if hops is None else None
+        self._proxy: ProxyProcess | None = None
+        self._transport: paramiko.Transport | None = None
         try:
-            self._client.connect(
-                target.host,
-                target.port,
-                target.user,
-                key_filename=None if target.identity is None else str(target.identity),
-                allow_agent=target.identity is None,
-                look_for_keys=target.identity is None,
-                timeout=15,
-                banner_timeout=_PATIENCE,
-                auth_timeout=_PATIENCE,
-                channel_timeout=_PATIENCE,
-                transport_factory=_patient_transport,
-            )
-        except (OSError, EOFError, ValueError, paramiko.SSHException) as error:
-            self._client.close()
-            raise _explained(target, error) from None
-        self._transport().set_keepalive(15)
+            self._connect(self._own_hops or hops or Hops())
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -95,72 +60,149 @@ class Connection:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._client.close()
+        self.close()
 
-    def run(self, command: str, timeout: float = 60) -> CommandResult:
-        """Runs a shell command; raises GuestError when it does not end within `timeout` seconds."""
+    def __str__(self) -> str:
+        return str(self.target)
+
+    @property
+    def alive(self) -> bool:
+        """The connection stands, as far as this side knows."""
+        return self._transport is not None and self._transport.is_active()
+
+    def close(self) -> None:
+        """Closes the connection, and the way to it as far as it is this one's own."""
+        if self._transport is not None:
+            self._transport.close()
+            self._transport.sock.close()  # a transport that has failed leaves it open
+            self._transport = None
+        if self._proxy is not None:
+            self._proxy.close()
+        if self._own_hops is not None:
+            self._own_hops.close()
+
+    def run(self, command: str, timeout: float = 60, *, stdin: str = "") -> CommandResult:
+        """Runs a command with /bin/sh, whatever the user's login shell is; see Runner."""
         try:
-            channel = self._transport().open_session(timeout=_PATIENCE)
-            channel.exec_command(command)
+            channel = self._open().open_session(timeout=PATIENCE)
             with channel:
-                out, err = _read_to_end(channel, time.monotonic() + timeout)
+                with at_most(PATIENCE, channel):
+                    channel.exec_command(wire(command, timeout))
+                out, err = converse(channel, stdin.encode(), time.monotonic() + timeout)
                 status = channel.recv_exit_status()
-        except _NoEnd:
-            raise CommandTimeout(
-                f"{self.target}: no end within {timeout:.0f} s: {command.splitlines()[0][:80]}"
-            ) from None
+        except NoEnd:
+            raise no_end(str(self), timeout, command) from None
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise GuestError(f"{self.target}: the connection broke: {error}") from None
+            raise GuestError(f"{self}: the connection broke: {error}") from None
         if status < 0:
-            raise GuestError(f"{self.target}: the connection broke while a command ran")
-        return CommandResult(status, _text(out), _text(err))
+            raise GuestError(f"{self}: the connection broke while a command ran")
+        return CommandResult(status, decode(out), decode(err))
 
-    def _transport(self) -> paramiko.Transport:
-        transport = self._client.get_transport()
-        if transport is None:
-            raise GuestError(f"{self.target}: the connection is closed")
-        return transport
-
-    def _load_host_keys(self) -> None:
-        target = self.target
+    def tunnel(self, host: str, port: int) -> paramiko.Channel:
+        """A connection from this machine on to `host`, as ssh -W makes it."""
         try:
-            if target.known_hosts is None:
-                with contextlib.suppress(OSError):  # the system's file is optional
-                    self._client.load_system_host_keys("/etc/ssh/ssh_known_hosts")
-                self._client.load_system_host_keys()  # the user's; may be missing
-                return
-            keys = paramiko.HostKeys(str(target.known_hosts))
-        except (OSError, ValueError, InvalidHostKey) as error:
-            where = target.known_hosts or "~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts"
+            return self._open().open_channel(
+                "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=PATIENCE
+            )
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            reason = error.text if isinstance(error, paramiko.ChannelException) else error
             raise GuestError(
-                f"cannot read the known host keys in {where}: {error}",
-                "mend the file, or give another with --known-hosts",
+                f"{self}: no way from there to {host}:{port}: {reason}",
+                "is it up, and does the jump host's sshd_config have AllowTcpForwarding yes?",
             ) from None
-        server = target.host if target.port == 22 else f"[{target.host}]:{target.port}"
-        for key in (keys.lookup(target.alias or server) or {}).values():
-            self._client.get_host_keys().add(server, key.get_name(), key)
+
+    def _open(self) -> paramiko.Transport:
+        if self._transport is None:
+            raise GuestError(f"{self}: the connection is closed")
+        return self._transport
+
+    def _connect(self, hops: "Hops") -> None:
+        target = self.target
+        trust = Trust(target)
+        try:
+            transport = self._transport = paramiko.Transport(self._way(hops))
+            transport.banner_timeout = transport.handshake_timeout = PATIENCE
+            transport.auth_timeout = transport.channel_timeout = PATIENCE
+            algorithms = transport.get_security_options()
+            algorithms.key_types = trust.ordered(algorithms.key_types)
+            transport.start_client(timeout=PATIENCE)
+            key = transport.get_remote_server_key()
+            trust.check(key.get_name(), key.asbytes())
+            log_in(transport, target)
+            transport.set_keepalive(15)
+        except (OSError, EOFError, ValueError, paramiko.SSHException) as error:
+            raise self._explained(error) from None
+
+    def _way(self, hops: "Hops") -> "socket.socket | paramiko.Channel":
+        """The bytes' way to the server, by whichever means the target names."""
+        target = self.target
+        if target.options.jump is not None:
+            try:
+                return hops.tunnel(target.options.jump, target.host, target.port)
+            except GuestError as error:
+                message = f"{target}: not reached, for its jump host fails: {error.message}"
+                raise type(error)(message, error.hint) from None
+        if target.options.proxy_command is not None:
+            self._proxy = ProxyProcess(target.options.proxy_command)
+            return self._proxy.socket
+        return dial(target)
+
+    def _explained(self, error: Exception) -> GuestError:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        hint = "is the machine up, and SSH open? vfio-kit list; ping; ssh -v"
+        if self._proxy is not None:
+            hint = f"its ProxyCommand: {self._proxy.command}"
+            reason = self._proxy.complaint() or reason
+        if self.target.options.not_honoured:
+            hint += "\nssh_config has what vfio-kit does not honour: "
+            hint += ", ".join(self.target.options.not_honoured)
+        return GuestError(f"{self}: cannot connect: {reason}", hint)
 
 
-def _read_to_end(channel: paramiko.Channel, deadline: float) -> tuple[bytes, bytes]:
-    """Reads both streams as they come, until the command has ended; _NoEnd at `deadline`."""
-    out, err = bytearray(), bytearray()
-    while True:
-        ended = channel.exit_status_ready() and (channel.eof_received or channel.closed)
-        while channel.recv_ready():
-            out += channel.recv(_CHUNK)
-        while channel.recv_stderr_ready():
-            err += channel.recv_stderr(_CHUNK)
-        if len(out) + len(err) > _MOST_OUTPUT:
-            raise EOFError(f"more than {_MOST_OUTPUT} bytes of output")
-        if ended or (channel.closed and not channel.exit_status_ready()):
-            return bytes(out), bytes(err)
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise _NoEnd
-        # Woken by data and by the end; the second is for an end that came between the two looks.
-        select.select([channel], [], [], min(1.0, remaining))
-        if channel.eof_received and not channel.exit_status_ready():
-            channel.status_event.wait(min(1.0, remaining))
+class Hops:
+    """Connections to jump hosts, shared by all who go through them at the same time.
+
+    A server takes few logins at once (MaxStartups: ten, as a rule) and any number of tunnels. What
+    made a hop fail is kept: nobody else waits for it again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: dict[Target, threading.Lock] = {}
+        self._hops: dict[Target, Connection | GuestError] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def tunnel(self, hop: Target, host: str, port: int) -> paramiko.Channel:
+        """A connection to host:port from `hop`, which is logged in to where it is not yet."""
+        with self._lock:
+            lock = self._locks.setdefault(hop, threading.Lock())
+        with lock:
+            known = self._hops.get(hop)
+            if known is None or (isinstance(known, Connection) and not known.alive):
+                try:
+                    known = Connection(hop, self)
+                except GuestError as error:
+                    known = error
+                self._hops[hop] = known
+        if isinstance(known, GuestError):
+            raise type(known)(known.message, known.hint)
+        return known.tunnel(host, port)
+
+    def close(self) -> None:
+        """Closes all of them, and with them what goes through them."""
+        for hop in reversed(list(self._hops.values())):
+            if isinstance(hop, Connection):
+                hop.close()
 
 
 def connect_when_ready(target: Target, deadline: float, patience: float = 120) -> Connection:
@@ -215,47 +257,7 @@ def wait_for_banner(
 def _greets(address: str, port: int, deadline: float) -> bool:
     try:
         with socket.create_connection((address, port), timeout=5) as connection:
-            connection.settimeout(max(0.1, min(_PATIENCE, deadline - time.monotonic())))
+            connection.settimeout(max(0.1, min(PATIENCE, deadline - time.monotonic())))
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False  # refused or unreachable: it is not there yet
-
-
-def _patient_transport(sock: Any, /, **options: Any) -> paramiko.Transport:
-    transport = paramiko.Transport(sock, **options)
-    transport.handshake_timeout = _PATIENCE
-    return transport
-
-
-def _explained(target: Target, error: Exception) -> GuestError:
-    if isinstance(error, paramiko.BadHostKeyException):
-        return WrongHostKey(
-            f"{target}: the host key is not the one that is known: this is another machine, or "
-            "somebody is in between",
-            "nothing was sent; compare: ssh-keyscan and the machine's own console",
-        )
-    if isinstance(error, paramiko.PasswordRequiredException):
-        return GuestError(
-            f"{target}: the key {target.identity or 'that was found'} has a passphrase",
-            "load it into the agent (ssh-add), and leave --identity out",
-        )
-    if isinstance(error, paramiko.AuthenticationException):
-        return GuestError(
-            f"{target}: the server accepts none of our keys", "give the right one: --identity FILE"
-        )
-    if isinstance(error, paramiko.SSHException) and "not found in known_hosts" in str(error):
-        return GuestError(
-            f"{target}: its host key is not known, and unknown keys are not trusted",
-            "add the key that the machine's console shows to known_hosts, or --known-hosts FILE",
-        )
-    if isinstance(error, NoValidConnectionsError):  # one reason an address; the first will do
-        error = next(iter(error.errors.values()))
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return GuestError(
-        f"{target}: cannot connect: {reason}",
-        "is the machine up, and SSH open? vfio-kit list; ping; ssh -v",
-    )
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", errors="replace")
