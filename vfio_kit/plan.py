@@ -25,7 +25,7 @@ from vfio_kit.model.vm import (
     UpPlan,
     console_log,
 )
-from vfio_kit.spec import GuestSpec
+from vfio_kit.spec import BakeSpec, GuestSpec
 
 STATE_DIR = "/var/lib/vfio-kit"
 IMAGE_DIR = "/var/lib/libvirt/images"
@@ -75,17 +75,49 @@ def make_plan(
     _refuse(reports, findings)
     functions = tuple(_distinct(report.functions for report in reports))
     _require_existence(functions)
+    software = Software(spec.driver, None if spec.driver == NO_DRIVER else "11.4")
+    return _assembled(spec, software, functions, findings, state_dir, image_dir)
+
+
+def make_bake_plan(
+    spec: BakeSpec, *, state_dir: str = STATE_DIR, image_dir: str = IMAGE_DIR
+) -> UpPlan:
+    """Decides what `bake` will do: the VM of the spec, without its GPUs, with all its software.
+
+    Raises UsageError for a driver that the guest system is not known to take.
+    """
+    if spec.driver != NO_DRIVER and (spec.guest, spec.driver) not in PROVISIONING:
+        raise UsageError(
+            f"nothing is known of how to install driver {spec.driver} in {spec.guest}",
+            f"--driver {NO_DRIVER}, and install it by hand",
+        )
+    software = Software(
+        spec.driver,
+        None if spec.driver == NO_DRIVER else "11.4",
+        capabilities=tuple(spec.capabilities),
+    )
+    return _assembled(spec, software, (), (), state_dir, image_dir)
+
+
+def _assembled(
+    spec: GuestSpec,
+    software: Software,
+    functions: tuple[PciDevice, ...],
+    findings: tuple[Finding, ...],
+    state_dir: str,
+    image_dir: str,
+) -> UpPlan:
     domain = _domain(spec, functions, image_dir)
     state = str(PurePosixPath(state_dir) / spec.name)
     return UpPlan(
         domain=domain,
         guest=spec.guest,
         user=spec.ssh.user or GUESTS[spec.guest].user,
-        software=Software(spec.driver, None if spec.driver == NO_DRIVER else "11.4"),
+        software=software,
         image=spec.image or "",
         disk_gib=_disk_gib(spec),
         state_dir=state,
-        gpus=spec.addresses,
+        gpus=spec.addresses if functions else (),
         devices=tuple(DeviceIdentity(f.address, f.ids, f.driver, f.name) for f in functions),
         authorized_keys=tuple(spec.ssh.authorized_keys),
         steps=_steps(spec, domain, functions, state),
@@ -237,8 +269,8 @@ def _steps(
         Step(StepKind.DEFINE, f"define the libvirt domain {domain.name}", "undefine the domain"),
         Step(
             StepKind.START,
-            f"start it; libvirt binds to vfio-pci: {moves}",
-            f"stop it; libvirt gives back: {back}",
+            f"start it; libvirt binds to vfio-pci: {moves}" if functions else "start it",
+            f"stop it; libvirt gives back: {back}" if functions else "stop it",
         ),
         Step(
             StepKind.WAIT,

@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -96,7 +96,14 @@ def _rule(key: str, message: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{message}", {"key": key, "message": message})
 
 
+def _capability(text: str) -> str:
+    if re.fullmatch(r"[1-9][0-9]?\.[0-9]", text) is None:
+        raise ValueError("is no compute capability, as in 5.2")
+    return text
+
+
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+GpuAddress = Annotated[str, AfterValidator(_gpu_address)]
 
 
 class _Section(BaseModel):
@@ -146,7 +153,7 @@ class GuestSpec(_Section):
     """A VM as the operator wants it. Sizes: memory in MiB, disk in GiB."""
 
     name: Annotated[str, AfterValidator(_vm_name)]
-    gpus: Annotated[list[Annotated[str, AfterValidator(_gpu_address)]], Field(min_length=1)]
+    gpus: Annotated[list[GpuAddress], Field(min_length=1)]
     guest: Annotated[str, AfterValidator(_known_guest)] = DEFAULT_GUEST
     image: AbsolutePath | None = None
     driver: Annotated[str, AfterValidator(_known_driver)] = DRIVERS[0]
@@ -154,7 +161,7 @@ class GuestSpec(_Section):
     memory: Annotated[int, Field(ge=256, le=16 * 1024 * 1024)] = 8192
     hugepages: Literal["2M", "1G", "off"] = "2M"
     disk: Annotated[int | None, Field(ge=1, le=65536)] = None
-    accept_loss: list[Annotated[str, AfterValidator(_gpu_address)]] = []
+    accept_loss: list[GpuAddress] = []
     boot: BootSpec = BootSpec()
     network: NetworkSpec = NetworkSpec()
     ssh: SshSpec = SshSpec()
@@ -173,18 +180,40 @@ class GuestSpec(_Section):
         return tuple(PciAddress.parse(text) for text in self.gpus)
 
 
+class BakeSpec(GuestSpec):
+    """The spec of a VM in which an image is made: its GPUs stay where they are, if it has any."""
+
+    gpus: list[GpuAddress] = []
+    memory: Annotated[int, Field(ge=256, le=16 * 1024 * 1024)] = 4096
+    hugepages: Literal["2M", "1G", "off"] = "off"
+    capabilities: list[Annotated[str, AfterValidator(_capability)]] = []
+    """Compute capabilities of the cards that the image is made for."""
+
+
+_Spec = TypeVar("_Spec", bound=GuestSpec)
+
+
 def load_spec(file: Path | None, options: Mapping[str, object]) -> GuestSpec:
     """The spec from `file`, with `options` (dotted keys; None: not given) laid over it.
 
     Raises UsageError that names the file, the key, the line and the value.
     """
+    return _load(GuestSpec, file, options)
+
+
+def load_bake_spec(file: Path | None, options: Mapping[str, object]) -> BakeSpec:
+    """As load_spec, of an image to be made."""
+    return _load(BakeSpec, file, options)
+
+
+def _load(schema: type[_Spec], file: Path | None, options: Mapping[str, object]) -> _Spec:
     text = _read(file) if file else ""
     document = _parse(text, file)
     for key, value in options.items():
         if value is not None:
             _lay_over(document, key.split("."), value)
     try:
-        return GuestSpec.model_validate(document)
+        return schema.model_validate(document)
     except ValidationError as error:
         raise _explain(error, text, file, options) from None
 

@@ -32,10 +32,12 @@ from vfio_kit.model.vm import (
     DeviceIdentity,
     HostDevice,
     Hugepages,
+    Software,
     StepKind,
     UpPlan,
 )
-from vfio_kit.plan import make_plan, place
+from vfio_kit.plan import make_bake_plan, make_plan, place
+from vfio_kit.spec import BakeSpec
 
 M4000_HOST = host(
     function("00:02.0", QXL, 2, boot_vga=True),
@@ -416,3 +418,28 @@ def test_what_passes_refuses_no_rendering() -> None:
         make_plan(machine, spec("01:00.0"))
     made = make_plan(machine, spec("01:00.0"), tolerated=frozenset({"VK310"}))
     assert [(f.code, f.level) for f in made.findings] == [("VK310", Level.WARN)]
+
+
+# An image is made in a VM without GPUs.
+
+
+def bake_plan(**fields: Any) -> UpPlan:
+    return make_bake_plan(BakeSpec(name="golden", **fields))
+
+
+def test_an_image_is_made_in_a_vm_without_gpus() -> None:
+    made = bake_plan(image="/images/jammy.img", capabilities=["5.2"])
+    assert (made.gpus, made.devices, made.domain.host_devices) == ((), (), ())
+    assert made.domain.root_ports == ()
+    assert (made.domain.memory_mib, made.domain.hugepages) == (4096, None)
+    assert made.software == Software("470", "11.4", capabilities=("5.2",))
+    assert made.disk_gib == 20
+    kinds = [step.kind for step in made.steps]
+    assert set(StepKind) - set(kinds) == {StepKind.HUGEPAGES}
+    assert [step.what for step in made.steps if step.kind is StepKind.START] == ["start it"]
+
+
+def test_the_gpus_of_a_spec_stay_where_they_are_while_its_image_is_made() -> None:
+    made = bake_plan(gpus=["01:00.0"], driver="none")
+    assert (made.gpus, made.devices) == ((), ())
+    assert made.software == Software("none")

@@ -162,6 +162,23 @@ class Software:
 
 
 @dataclass(frozen=True, slots=True)
+class BakedImage:
+    """What an image holds that was made by `bake`; its manifest says so."""
+
+    guest: str
+    driver: str
+    """As in Software."""
+    driver_version: str | None
+    """470.256.02; None without a driver."""
+    cuda: str | None
+    cuda_way: CudaWay
+    capabilities: tuple[str, ...]
+    """Those that its samples were built for; empty: not known."""
+    packages: tuple[str, ...]
+    """The operator's, as in Software."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpPlan:
     """All that `up` will do, in order."""
 
