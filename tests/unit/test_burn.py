@@ -3,7 +3,6 @@
 No GPU is needed. The kernel's text was assembled by NVIDIA's ptxas 11.8, 12.9 and 13.5 as well.
 """
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -22,11 +21,13 @@ from vfio_kit.assets import asset_dir
 BURN = asset_dir("templates") / "guest/burn.py"
 
 
+SCRIPT = BURN.read_text("utf-8")
+
+
 def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("burn", BURN)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    """The script as a module; an import would leave its bytecode among the templates."""
+    module = ModuleType("burn")
+    exec(compile(SCRIPT, str(BURN), "exec"), module.__dict__)
     return module
 
 
@@ -112,7 +113,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-SCRIPT = BURN.read_text("utf-8")
 BRIEFLY = "0.1"
 
 
