@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from vfio_kit.apply.files import write_file
 from vfio_kit.apply.journal import Entry, VmFolder, VmRecord, folders
 from vfio_kit.errors import HostError, UsageError
+from vfio_kit.model.health import Planned
 from vfio_kit.model.vm import StepKind
 
 RECORD = VmRecord(
@@ -140,6 +142,36 @@ def test_a_record_comes_back_as_it_was(vm: VmFolder) -> None:
     assert vm.record() == RECORD
 
 
+def test_what_a_vm_was_made_with_is_written_down_for_its_verification(vm: VmFolder) -> None:
+    made = replace(RECORD, functions=("10de:13f1", "10de:0fbb"), driver="580-open", cuda="12.8")
+    vm.save(made)
+    assert vm.record() == made
+    assert vm.record().planned == Planned(("10de:13f1", "10de:0fbb"), 1, "580", "12.8")
+    assert replace(made, driver="none").planned == Planned(("10de:13f1", "10de:0fbb"), 1)
+
+
+def test_a_record_from_before_that_was_written_down_is_still_read(vm: VmFolder) -> None:
+    document = json.loads((vm.path / "vm.json").read_text())
+    for key in ("functions", "driver", "cuda"):
+        del document[key]
+    (vm.path / "vm.json").write_text(json.dumps(document))
+    assert vm.record() == RECORD
+    assert vm.record().planned == Planned((), 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("functions", "10de:13f1"), ("functions", [1]), ("driver", 470), ("gpus", None)],
+)
+def test_a_record_with_a_value_of_another_type_is_damaged(
+    vm: VmFolder, key: str, value: object
+) -> None:
+    document = json.loads((vm.path / "vm.json").read_text())
+    (vm.path / "vm.json").write_text(json.dumps({**document, key: value}))
+    with pytest.raises(HostError, match="is damaged: a value is of another type"):
+        vm.record()
+
+
 def test_an_unknown_vm_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         VmFolder(tmp_path / "ghost").record()
@@ -187,6 +219,7 @@ def test_nobody_else_reads_any_of_it(tmp_path: Path) -> None:
 
 _HOLD = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from vfio_kit.apply.journal import VmFolder
 with VmFolder(Path(sys.argv[1])).locked():

@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from vfio_kit.apply.files import cannot, make_folder, remove, write_file
 from vfio_kit.errors import HostError, UsageError
+from vfio_kit.model.health import Planned
 from vfio_kit.model.vm import StepKind, UpPlan
 
 VERSION = 2
@@ -31,7 +32,10 @@ _SCHEMA = "vfio-kit/vm/1"
 
 @dataclass(frozen=True, slots=True)
 class VmRecord:
-    """What the other commands must know of a VM. `address` is None until the guest has a lease."""
+    """What the other commands must know of a VM. `address` is None until the guest has a lease.
+
+    What a record of an older vfio-kit does not have is empty or None.
+    """
 
     name: str
     uuid: str
@@ -42,6 +46,18 @@ class VmRecord:
     mac: str
     console_log: str
     address: str | None = None
+    functions: tuple[str, ...] = ()
+    """vendor:device of each function that was handed over."""
+    driver: str | None = None
+    """As in the spec: 470, 580-open, none."""
+    cuda: str | None = None
+
+    @property
+    def planned(self) -> Planned:
+        """What verification may expect of the guest."""
+        none = self.driver in (None, "none")
+        branch = None if none or self.driver is None else self.driver.removesuffix("-open")
+        return Planned(self.functions, len(self.gpus), branch, None if none else self.cuda)
 
     @classmethod
     def of(cls, plan: UpPlan) -> Self:
@@ -55,17 +71,26 @@ class VmRecord:
             network=domain.network,
             mac=domain.mac,
             console_log=domain.console_log,
+            functions=tuple(device.ids for device in plan.devices),
+            driver=plan.software.driver,
+            cuda=plan.software.cuda,
         )
 
     @classmethod
     def read(cls, document: dict[str, Any]) -> Self:
         """The record in a JSON object; raises TypeError or ValueError where it is none."""
         values = dict(document)
-        gpus, address = values.pop("gpus", None), values.pop("address", None)
-        texts = list(values.values()) + ([] if address is None else [address])
-        if not isinstance(gpus, list) or not all(isinstance(t, str) for t in (*texts, *gpus)):
+        lists = {"gpus": values.pop("gpus", None), "functions": values.pop("functions", [])}
+        optional = {key: values.pop(key, None) for key in ("address", "driver", "cuda")}
+        texts = [*values.values(), *(text for text in optional.values() if text is not None)]
+        for each in lists.values():
+            if not isinstance(each, list):
+                raise ValueError("a value is of another type")
+            texts += each
+        if not all(isinstance(text, str) for text in texts):
             raise ValueError("a value is of another type")
-        return cls(**values, gpus=tuple(gpus), address=address)
+        values |= optional | {key: tuple(each) for key, each in lists.items() if each is not None}
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)
