@@ -109,7 +109,8 @@ class VerifyReport:
 
     @property
     def fitness(self) -> Fitness:
-        if self.checks and self.checks[0].status is not CheckStatus.OK:
+        reached = (CheckStatus.OK, CheckStatus.SKIPPED)  # skipped: this machine itself
+        if self.checks and self.checks[0].status not in reached:
             return Fitness.NOT_CHECKED
         return Fitness.FIT if self.healthy else Fitness.UNFIT
 
