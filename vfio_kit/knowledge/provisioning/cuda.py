@@ -7,6 +7,9 @@ it come single packages alone: the metapackages bring a driver.
 from vfio_kit.knowledge.provisioning.kind import AptRepository, CudaRow, Runfile
 
 _SERVER = "developer.download.nvidia.com"
+# The key's fingerprint stands in NVIDIA/cuda-repo-management, SIGNATURES.md, beside a message that
+# it signed; the key in cloud-init/keys verifies that message.
+_KEY = "EB693B3035CD5710E231E123A4B469963BF863CC"
 
 
 def _repository(name: str) -> AptRepository:
@@ -16,7 +19,8 @@ def _repository(name: str) -> AptRepository:
         uri=uri,
         origin=_SERVER,
         key_uri=f"{uri}3bf863cc.pub",
-        key_fingerprint="EB693B3035CD5710E231E123A4B469963BF863CC",
+        key_fingerprint=_KEY,
+        key_asset=f"keys/{_KEY}.asc",
         # The driver comes from the distribution.
         never=("nvidia-*", "libnvidia-*", "cuda-drivers*", "libcuda*", "xserver-xorg-video-*"),
     )
@@ -47,11 +51,16 @@ def _row(
     )
 
 
+# Update 2 is the last of 11.4 whose checksum several people published.
 _RUNFILE_11_4 = Runfile(
-    file="cuda_11.4.4_470.82.01_linux.run",
-    uri=f"https://{_SERVER}/compute/cuda/11.4.4/local_installers/cuda_11.4.4_470.82.01_linux.run",
-    sha256="44545a7abb4b66dfc201dcad787b5e8352e5b7ddf3e3cc5b2e9177af419c25c8",
-    sources=("https://github.com/spack/spack-packages, repos/spack_repo/builtin/packages/cuda",),
+    file="cuda_11.4.2_470.57.02_linux.run",
+    uri=f"https://{_SERVER}/compute/cuda/11.4.2/local_installers/cuda_11.4.2_470.57.02_linux.run",
+    sha256="bbd87ca0e913f837454a796367473513cddef555082e4d86ed9a38659cc81f0a",
+    sources=(
+        "easybuilders/easybuild-easyconfigs, easybuild/easyconfigs/c/CUDA/CUDA-11.4.2.eb",
+        "spack/spack-packages, repos/spack_repo/builtin/packages/cuda/package.py",
+        "NixOS/nixpkgs, pkgs/development/cuda-modules/cudatoolkit/releases.nix",
+    ),
 )
 _ARCHIVE_11_4 = "https://docs.nvidia.com/cuda/archive/11.4.4/cuda-installation-guide-linux/"
 _ARCHIVE_12_2 = "https://docs.nvidia.com/cuda/archive/12.2.2/cuda-installation-guide-linux/"

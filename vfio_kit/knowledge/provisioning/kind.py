@@ -22,8 +22,9 @@ class AptRepository:
     never: tuple[str, ...]
     """Patterns of packages that never come from here, whatever wants them."""
     key_asset: str | None = None
-    """The armoured key in cloud-init/, which goes into the seed; None: it is fetched from key_uri,
-    and its fingerprint is looked at in the guest."""
+    """The armoured key below cloud-init/, which goes into the seed, so that no key comes from the
+    server that it vouches for; None: it is fetched from key_uri, and its fingerprint is looked at
+    in the guest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,11 @@ class Runfile:
     sha256: str
     sources: tuple[str, ...]
     """Who gives the checksum: two that do not copy from each other."""
-    arguments: tuple[str, ...] = ("--silent", "--toolkit")
-    """The toolkit alone: the driver in it is older than the distribution's."""
+    arguments: tuple[str, ...] = ("--silent", "--toolkit", "--override")
+    """The toolkit alone: the driver in it is older than the distribution's. Without --override it
+    refuses a g++ that is newer than the toolkit."""
+    packages: tuple[str, ...] = ("libxml2",)
+    """What the installer needs, and a cloud image may lack."""
 
 
 @dataclass(frozen=True, slots=True)
