@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +13,7 @@ from vfio_kit.errors import GuestError
 from vfio_kit.guest.local import ProxyProcess
 from vfio_kit.guest.runner import CommandTimeout, decode, no_end, wire
 from vfio_kit.guest.ssh_auth import log_in
-from vfio_kit.guest.ssh_io import PATIENCE, NoEnd, at_most, converse, dial
+from vfio_kit.guest.ssh_io import PATIENCE, NoEnd, at_most, converse, dial, hang_up, read_lines
 from vfio_kit.guest.ssh_trust import Trust, WrongHostKey
 from vfio_kit.guest.target import SshOptions, Target
 from vfio_kit.model.health import CommandResult
@@ -73,8 +73,7 @@ class Connection:
     def close(self) -> None:
         """Closes the connection, and the way to it as far as it is this one's own."""
         if self._transport is not None:
-            self._transport.close()
-            self._transport.sock.close()  # a transport that has failed leaves it open
+            hang_up(self._transport)
             self._transport = None
         if self._proxy is not None:
             self._proxy.close()
@@ -97,6 +96,24 @@ class Connection:
         if status < 0:
             raise GuestError(f"{self}: the connection broke while a command ran")
         return CommandResult(status, decode(out), decode(err))
+
+    def lines(self, command: str, timeout: float) -> Generator[str | None, None, None]:
+        """Runs a command as `run` does, and yields its lines as they come.
+
+        None comes in every second without a line. stdin stays open until the reader leaves, so a
+        command that reads it learns that nobody listens any more. Raises CommandTimeout when there
+        is no end within `timeout` seconds, GuestError where the connection or the command broke.
+        """
+        try:
+            channel = self._open().open_session(timeout=PATIENCE)
+            with channel:
+                with at_most(PATIENCE, channel):
+                    channel.exec_command(wire(command, timeout))
+                yield from read_lines(channel, time.monotonic() + timeout)
+        except NoEnd:
+            raise no_end(str(self), timeout, command) from None
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise GuestError(f"{self}: the connection broke: {error}") from None
 
     def tunnel(self, host: str, port: int) -> paramiko.Channel:
         """A connection from this machine on to `host`, as ssh -W makes it."""

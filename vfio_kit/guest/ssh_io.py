@@ -9,13 +9,15 @@ from collections.abc import Iterator
 
 import paramiko
 
-from vfio_kit.guest.runner import MOST_OUTPUT
+from vfio_kit.guest.runner import MOST_OUTPUT, decode
 from vfio_kit.guest.target import Target
 
 PATIENCE = 90.0
 """Seconds for a banner, a handshake or an authentication; a booting guest needs many of them."""
 
 _CHUNK = 1 << 16
+_THREADS_END = 1.0
+"""Seconds for a thread to see that it is to end; it looks ten times a second."""
 
 
 class NoEnd(Exception):
@@ -43,6 +45,20 @@ def dial(target: Target) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PATIENCE * 1000))
         return sock
     raise failure or OSError("the name has no address")
+
+
+def hang_up(transport: paramiko.Transport) -> None:
+    """Ends a transport, and closes what it runs on only after its thread has ended.
+
+    For what it runs on may be a tunnel through a jump host, and paramiko sends what a thread is
+    about to write even into a tunnel that was closed; OpenSSH's sshd then ends the whole
+    connection, with all tunnels of others ("data packet referred to nonexistent channel").
+    """
+    transport.active = False
+    transport.packetizer.close()
+    if transport.is_alive():
+        transport.join(_THREADS_END)
+    transport.sock.close()
 
 
 @contextlib.contextmanager
@@ -82,6 +98,41 @@ def converse(channel: paramiko.Channel, stdin: bytes, deadline: float) -> tuple[
         readable.poll(1000 * min(0.05 if pending is not None else 1.0, remaining))
         if channel.eof_received and not channel.exit_status_ready():
             channel.status_event.wait(min(1.0, remaining))
+
+
+def read_lines(channel: paramiko.Channel, deadline: float) -> Iterator[str | None]:
+    """The lines that a command prints, as they come, and None in every second without one.
+
+    Ends with the command; NoEnd at `deadline`, EOFError where the connection or the command broke,
+    with what the command said last on stderr.
+    """
+    pending, err = b"", b""
+    readable = select.poll()
+    readable.register(channel.fileno(), select.POLLIN)
+    while True:
+        ended = channel.closed or (channel.exit_status_ready() and channel.eof_received)
+        while channel.recv_stderr_ready():
+            err = (err + channel.recv_stderr(_CHUNK))[-_CHUNK:]
+        while channel.recv_ready():
+            pending += channel.recv(_CHUNK)
+            *lines, pending = pending.split(b"\n")
+            if len(pending) > MOST_OUTPUT:
+                raise EOFError(f"a line of more than {MOST_OUTPUT} bytes")
+            yield from map(decode, lines)
+        if ended:
+            break
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise NoEnd
+        readable.poll(1000 * min(1.0, remaining))
+        if channel.eof_received and not channel.exit_status_ready():
+            channel.status_event.wait(min(1.0, remaining))
+        if not (channel.recv_ready() or channel.recv_stderr_ready() or channel.closed):
+            yield None
+    status = channel.recv_exit_status() if channel.exit_status_ready() else -1
+    if status != 0:
+        said = decode(err).strip().splitlines()
+        raise EOFError(said[-1] if said else f"it ended with exit status {status}")
 
 
 def _write(channel: paramiko.Channel, pending: memoryview | None) -> memoryview | None:
