@@ -10,6 +10,7 @@ import pytest
 
 from tests.machines import m4000_isolated, write_machine
 from vfio_kit import __version__
+from vfio_kit.knowledge.cloud_images import CLOUD_IMAGES
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -85,3 +86,6 @@ def test_the_wheel_carries_its_own_templates(place: Path) -> None:
             path.relative_to(shipped): path.read_bytes() for path in shipped.rglob("*.j2")
         } == sources
     assert (package / "py.typed").is_file()
+    for row in CLOUD_IMAGES.values():
+        if row.key is not None:
+            assert (package / "keys" / row.key.file.name).read_bytes() == row.key.file.read_bytes()

@@ -3,12 +3,22 @@
 import shlex
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from vfio_kit.errors import HypervisorError
 
 
-def run(argv: Sequence[str], *, timeout: float = 120) -> str:
-    """Runs a program and returns its standard output; raises HypervisorError where it fails."""
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a program ended; `status` is below zero where a signal ended it."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+def ask(argv: Sequence[str], *, timeout: float = 120) -> Done:
+    """Runs a program whose exit status is an answer; HypervisorError where it did not end."""
     try:
         done = subprocess.run(
             argv,
@@ -27,9 +37,15 @@ def run(argv: Sequence[str], *, timeout: float = 120) -> str:
         raise HypervisorError(
             f"{argv[0]} did not end within {timeout:.0f} s", f"it was: {shlex.join(argv)}"
         ) from None
-    if done.returncode:
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def run(argv: Sequence[str], *, timeout: float = 120) -> str:
+    """Runs a program and returns its standard output; raises HypervisorError where it fails."""
+    done = ask(argv, timeout=timeout)
+    if done.status:
         said = (done.stderr or done.stdout).strip()
         raise HypervisorError(
-            f"{argv[0]} failed (exit {done.returncode}): {said}", f"it was: {shlex.join(argv)}"
+            f"{argv[0]} failed (exit {done.status}): {said}", f"it was: {shlex.join(argv)}"
         )
     return done.stdout
