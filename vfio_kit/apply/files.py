@@ -28,7 +28,7 @@ def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
         except BaseException:  # an interrupt, too, leaves no half of a secret behind
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise cannot("write", path, error) from None
 
@@ -88,6 +88,15 @@ def _others(path: Path, bit: int) -> bool:
         raise cannot("look at", path, error) from None
 
 
+def sync_folder(folder: Path) -> None:
+    """Makes a new or a changed name in the folder survive a crash; raises OSError."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def cannot(verb: str, path: Path, error: OSError) -> HostError:
     """The error for a file operation that the host refused."""
     hint = {
@@ -104,11 +113,3 @@ def _temporary(path: Path) -> Path:
 
 def _symbol(error: OSError) -> str:
     return errno.errorcode.get(error.errno or 0, "")
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
