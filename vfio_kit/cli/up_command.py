@@ -1,9 +1,6 @@
 """vfio-kit up"""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +18,14 @@ from vfio_kit.cli.common import (
     step,
     uninterrupted,
 )
+from vfio_kit.cli.first_boot import FirstBootWatch, LeftRunning
+from vfio_kit.cli.first_boot_report import FirstBootReport
 from vfio_kit.cli.preflight import prepare, require_down, require_files
 from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
-from vfio_kit.errors import (
-    GuestError,
-    HypervisorError,
-    VfioKitError,
-)
+from vfio_kit.errors import VfioKitError
 
 if TYPE_CHECKING:
-    from vfio_kit.apply.hypervisor import Hypervisor
     from vfio_kit.apply.journal import VmFolder
-    from vfio_kit.guest.ssh import Connection
     from vfio_kit.model.vm import UpPlan
 
 
@@ -45,7 +38,7 @@ if TYPE_CHECKING:
     default=1800,
     show_default=True,
     metavar="SECONDS",
-    help="For the guest to answer over SSH and to end cloud-init.",
+    help="For the guest to answer over SSH and to end its first boot.",
 )
 @json_option
 @state_dir_option
@@ -62,7 +55,7 @@ def command(
     """Take a GPU into a running VM that answers over SSH.
 
     A transaction: when it fails or is interrupted before anyone could log in, the host is put back
-    as it was. A guest that can be logged in to, and whose cloud-init fails (exit status 3) or does
+    as it was. A guest that can be logged in to, and whose first boot fails (exit status 3) or does
     not end in time (6), is left running, for you to look at.
     """
     from vfio_kit.apply.journal import VmFolder
@@ -81,7 +74,7 @@ def command(
             _bring_up(plan, folder, timeout, report)
         except LeftRunning as error:
             if as_json:
-                report.print(error.message)
+                report.print(error)
             raise
     if as_json:
         report.print(None)
@@ -90,39 +83,13 @@ def command(
         click.echo(f"next: vfio-kit verify {plan.domain.name}", err=True)
 
 
-class LeftRunning(VfioKitError):
-    """The guest can be logged in to, its provisioning has failed: it is left as it is."""
-
-    exit_code = 3
-
-
-class LeftUnfinished(LeftRunning):
-    """The guest can be logged in to, and its cloud-init did not end in time."""
-
-    exit_code = 6
-
-
-class _Report:
+class _Report(FirstBootReport):
     """What `up` did, with its times: said line by line, and printed at the end."""
 
     def __init__(self, plan: "UpPlan", folder: "VmFolder") -> None:
+        super().__init__()
         self._plan, self._folder = plan, folder
-        self._begin = time.monotonic()
-        self._steps: list[tuple[str, float]] = []
         self.address: str | None = None
-
-    def progress(self, what: str, seconds: float) -> None:
-        self._steps.append((what, seconds))
-        step(what, seconds)
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        begin = time.monotonic()
-        yield
-        self.progress(what.format(address=self.address), time.monotonic() - begin)
-
-    def total(self) -> float:
-        return time.monotonic() - self._begin
 
     def ssh_command(self) -> str:
         name, folder = self._plan.domain.name, self._folder
@@ -131,7 +98,8 @@ class _Report:
             f"-o HostKeyAlias={name} {self._plan.user}@{self.address}"
         )
 
-    def print(self, failure: str | None) -> None:
+    def print(self, failure: LeftRunning | None) -> None:
+        why = failure.diagnosis if failure else None
         print_json(
             {
                 "schema": "vfio-kit/up/1",
@@ -141,10 +109,19 @@ class _Report:
                 "identity": str(self._folder.identity),
                 "known_hosts": str(self._folder.known_hosts),
                 "gpus": [str(gpu) for gpu in self._plan.gpus],
-                "failure": failure,
+                "failure": None if failure is None else failure.message,
+                "diagnosis": None
+                if why is None
+                else {
+                    "pain": why.pain or None,
+                    "meaning": why.meaning,
+                    "remedy": why.remedy,
+                    "log": why.log or None,
+                    "lines": list(why.lines),
+                },
                 "findings": [finding_json(found) for found in self._plan.findings],
                 "seconds": round(self.total(), 1),
-                "steps": [{"what": what, "seconds": round(s, 1)} for what, s in self._steps],
+                "steps": self.steps_json(),
             }
         )
 
@@ -158,7 +135,16 @@ def _bring_up(plan: "UpPlan", folder: "VmFolder", timeout: int, report: _Report)
             work = prepare(plan, folder, hypervisor)
         try:
             bring_up(work, report.progress)
-            _wait(plan, folder, hypervisor, timeout, report)
+            report.note(
+                f"waiting for the guest, {timeout} s at most; its console: "
+                f"{plan.domain.console_log}"
+            )
+            deadline = time.monotonic() + timeout
+            watch = FirstBootWatch(plan, folder, hypervisor, deadline, report)
+            try:
+                watch.wait()
+            finally:
+                report.address = watch.address
         except LeftRunning:
             raise
         except BaseException as error:
@@ -166,64 +152,6 @@ def _bring_up(plan: "UpPlan", folder: "VmFolder", timeout: int, report: _Report)
                 _roll_back(folder, plan, error)
             raise
     step(f"{plan.domain.name} is up at {report.address}", report.total())
-
-
-def _wait(
-    plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor", timeout: int, report: _Report
-) -> None:
-    """Until SSH answers with the right host key, and cloud-init has ended."""
-    from vfio_kit.guest.ssh import Target, connect_when_ready, wait_for_banner
-
-    domain = plan.domain
-    deadline = time.monotonic() + timeout
-
-    def still_there() -> None:
-        found = hypervisor.domain(domain.name)
-        if found is None or found.state not in ("running", "blocked", "paused"):
-            state = "gone" if found is None else found.state
-            raise HypervisorError(
-                f"the VM stopped while it booted: it is {state}",
-                f"its console: {domain.console_log}; QEMU's own words: "
-                f"/var/log/libvirt/qemu/{domain.name}.log",
-            )
-
-    step(f"waiting for the guest, {timeout} s at most; its console: {domain.console_log}")
-    with report.timed("SSH server greets at {address}"):
-        report.address = wait_for_banner(
-            lambda: hypervisor.lease(domain.network, domain.mac), 22, deadline, still_there
-        )
-        folder.save(replace(folder.record(), address=report.address))
-    host = report.address
-    target = Target(host, 22, plan.user, folder.identity, folder.known_hosts, domain.name)
-    with report.timed("logged in; the host key is the one made above"):
-        connection = connect_when_ready(target, deadline)
-    with connection, report.timed("cloud-init is done, without errors"):
-        _wait_for_cloud_init(connection, domain.name, deadline)
-
-
-def _wait_for_cloud_init(connection: "Connection", name: str, deadline: float) -> None:
-    from vfio_kit.analysis.guest.cloud_init import parse_status
-    from vfio_kit.guest.probe import wait_for_cloud_init
-
-    left = (
-        "in the guest: cloud-init status --long; less /var/log/cloud-init-output.log\n"
-        f"it was left running; vfio-kit down {name} takes it away"
-    )
-    try:
-        result = wait_for_cloud_init(connection, max(1.0, deadline - time.monotonic()))
-    except GuestError as error:
-        message = f"{name} is up, but cloud-init has not ended: {error.message}"
-        raise LeftUnfinished(message, left) from None
-    try:
-        status = parse_status(result.stdout)
-    except ValueError as error:
-        said = result.stderr.strip() or error
-        message = f"{name} is up, but cloud-init does not say how it went: {said}"
-        raise LeftRunning(message, left) from None
-    if not status.ok:
-        reasons = "; ".join(status.errors) or "no reason given"
-        message = f"{name} is up, but cloud-init ended with status {status.status}: {reasons}"
-        raise LeftRunning(message, left)
 
 
 def _roll_back(folder: "VmFolder", plan: "UpPlan", error: BaseException) -> None:
