@@ -14,9 +14,11 @@ _GRACE = 5
 
 _WIRE = (
     'exec /bin/sh -c \'LC_ALL=C; export LC_ALL; c=$(printf %b "$1"); '
-    'if command -v timeout >/dev/null; then exec timeout -k 5 "$2" /bin/sh -c "$c"; fi; '
-    "eval \"$c\"' sh '{text}' {limit}"
+    'if command -v timeout >/dev/null; then timeout -k 5 "$2" /bin/sh -c "$c"; '
+    """else /bin/sh -c "$c"; fi; exit $?' sh '{text}' {limit}"""
 )
+"""No exec of the command: a shell tells as its status that a signal ended it, sshd tells nothing
+that paramiko would pass on."""
 
 _PLAIN = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ,./:;=_@+-#%^~()[]{}<>|&*?$"

@@ -1,5 +1,6 @@
 """SSH to a guest with paramiko: the host key is known beforehand, or there is no connection."""
 
+import logging
 import socket
 import threading
 import time
@@ -13,7 +14,7 @@ from vfio_kit.errors import GuestError
 from vfio_kit.guest.local import ProxyProcess
 from vfio_kit.guest.runner import CommandTimeout, decode, no_end, wire
 from vfio_kit.guest.ssh_auth import log_in
-from vfio_kit.guest.ssh_io import PATIENCE, NoEnd, at_most, converse, dial, hang_up, read_lines
+from vfio_kit.guest.ssh_io import PATIENCE, NoEnd, Tunnel, at_most, converse, dial, read_lines
 from vfio_kit.guest.ssh_trust import Trust, WrongHostKey
 from vfio_kit.guest.target import SshOptions, Target
 from vfio_kit.model.health import CommandResult
@@ -28,6 +29,9 @@ __all__ = [
     "connect_when_ready",
     "wait_for_banner",
 ]
+
+# What it logs as errors, with tracebacks, is what GuestError says in a sentence.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 _PAUSE = 2.0
 """Seconds between two logins: a handshake is dear for a guest that boots."""
@@ -73,7 +77,8 @@ class Connection:
     def close(self) -> None:
         """Closes the connection, and the way to it as far as it is this one's own."""
         if self._transport is not None:
-            hang_up(self._transport)
+            self._transport.close()
+            self._transport.sock.close()  # a transport that has failed leaves it open
             self._transport = None
         if self._proxy is not None:
             self._proxy.close()
@@ -115,10 +120,10 @@ class Connection:
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise GuestError(f"{self}: the connection broke: {error}") from None
 
-    def tunnel(self, host: str, port: int) -> paramiko.Channel:
+    def tunnel(self, host: str, port: int) -> Tunnel:
         """A connection from this machine on to `host`, as ssh -W makes it."""
         try:
-            return self._open().open_channel(
+            channel = self._open().open_channel(
                 "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=PATIENCE
             )
         except (OSError, EOFError, paramiko.SSHException) as error:
@@ -127,6 +132,7 @@ class Connection:
                 f"{self}: no way from there to {host}:{port}: {reason}",
                 "is it up, and does the jump host's sshd_config have AllowTcpForwarding yes?",
             ) from None
+        return Tunnel(channel)
 
     def _open(self) -> paramiko.Transport:
         if self._transport is None:
@@ -137,7 +143,8 @@ class Connection:
         target = self.target
         trust = Trust(target)
         try:
-            transport = self._transport = paramiko.Transport(self._way(hops))
+            # A Tunnel has what paramiko's documentation asks of a socket-like object.
+            transport = self._transport = paramiko.Transport(self._way(hops))  # type: ignore[arg-type]
             transport.banner_timeout = transport.handshake_timeout = PATIENCE
             transport.auth_timeout = transport.channel_timeout = PATIENCE
             algorithms = transport.get_security_options()
@@ -150,14 +157,14 @@ class Connection:
         except (OSError, EOFError, ValueError, paramiko.SSHException) as error:
             raise self._explained(error) from None
 
-    def _way(self, hops: "Hops") -> "socket.socket | paramiko.Channel":
+    def _way(self, hops: "Hops") -> socket.socket | Tunnel:
         """The bytes' way to the server, by whichever means the target names."""
         target = self.target
         if target.options.jump is not None:
             try:
                 return hops.tunnel(target.options.jump, target.host, target.port)
             except GuestError as error:
-                message = f"{target}: not reached, for its jump host fails: {error.message}"
+                message = f"{target}: not reached through its jump host: {error.message}"
                 raise type(error)(message, error.hint) from None
         if target.options.proxy_command is not None:
             self._proxy = ProxyProcess(target.options.proxy_command)
@@ -199,7 +206,7 @@ class Hops:
     ) -> None:
         self.close()
 
-    def tunnel(self, hop: Target, host: str, port: int) -> paramiko.Channel:
+    def tunnel(self, hop: Target, host: str, port: int) -> Tunnel:
         """A connection to host:port from `hop`, which is logged in to where it is not yet."""
         with self._lock:
             lock = self._locks.setdefault(hop, threading.Lock())

@@ -16,12 +16,46 @@ PATIENCE = 90.0
 """Seconds for a banner, a handshake or an authentication; a booting guest needs many of them."""
 
 _CHUNK = 1 << 16
-_THREADS_END = 1.0
-"""Seconds for a thread to see that it is to end; it looks ten times a second."""
 
 
 class NoEnd(Exception):
     """A command's time is up; not TimeoutError, which a dead socket raises as well."""
+
+
+class Tunnel:
+    """A channel through a jump host, in the place of a socket.
+
+    paramiko sends what one thread is about to write even after another has closed the channel, and
+    OpenSSH's sshd then ends the whole connection, with the tunnels of all others ("data packet
+    referred to nonexistent channel"): so nobody closes while somebody writes.
+    """
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+        self._writing = threading.Lock()
+
+    @property
+    def _closed(self) -> bool:
+        """What paramiko asks its sockets for."""
+        return self._channel.closed
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Of both directions."""
+        self._channel.settimeout(seconds)
+
+    def send(self, data: bytes) -> int:
+        """As a socket's; OSError where the tunnel is closed."""
+        with self._writing:
+            return self._channel.send(data)
+
+    def recv(self, size: int) -> bytes:
+        """As a socket's; no bytes at the end."""
+        return self._channel.recv(size)
+
+    def close(self) -> None:
+        """Ends the tunnel, when what is being written is written."""
+        with self._writing:
+            self._channel.close()
 
 
 def dial(target: Target) -> socket.socket:
@@ -45,20 +79,6 @@ def dial(target: Target) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PATIENCE * 1000))
         return sock
     raise failure or OSError("the name has no address")
-
-
-def hang_up(transport: paramiko.Transport) -> None:
-    """Ends a transport, and closes what it runs on only after its thread has ended.
-
-    For what it runs on may be a tunnel through a jump host, and paramiko sends what a thread is
-    about to write even into a tunnel that was closed; OpenSSH's sshd then ends the whole
-    connection, with all tunnels of others ("data packet referred to nonexistent channel").
-    """
-    transport.active = False
-    transport.packetizer.close()
-    if transport.is_alive():
-        transport.join(_THREADS_END)
-    transport.sock.close()
 
 
 @contextlib.contextmanager
