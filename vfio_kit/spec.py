@@ -23,9 +23,9 @@ from pydantic_core import PydanticCustomError
 
 from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.guests import DEFAULT_GUEST, GUESTS
-from vfio_kit.knowledge.provisioning import DRIVERS
+from vfio_kit.knowledge.provisioning import CUDAS, DEFAULT_DRIVER, DRIVERS, NO_DRIVER
 from vfio_kit.model import PciAddress
-from vfio_kit.model.vm import BootMode, check_name
+from vfio_kit.model.vm import PAGE_SIZES, BootMode, check_name
 
 _KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-", "sk-ssh-ed25519", "sk-ecdsa-sha2-")
 _LONGEST = 1 << 20
@@ -51,7 +51,20 @@ def _known_guest(text: str) -> str:
 
 def _known_driver(text: str) -> str:
     if text not in DRIVERS:
-        raise ValueError(f"is not a driver branch that can be installed: {', '.join(DRIVERS)}")
+        raise ValueError(f"is not a driver that can be installed: {', '.join(DRIVERS)}")
+    return text
+
+
+def _known_cuda(text: str) -> str:
+    if text not in CUDAS:
+        raise ValueError(f"is not a CUDA toolkit that can be installed: {', '.join(CUDAS)}")
+    return text
+
+
+def _package(text: str) -> str:
+    """NAME or NAME=VERSION (Debian policy 5.6.1 and 5.6.12); it becomes a word of apt-get's."""
+    if re.fullmatch(r"[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?", text) is None:
+        raise ValueError("is no package, as in nvtop or nvtop=1.2.2-1")
     return text
 
 
@@ -156,7 +169,11 @@ class GuestSpec(_Section):
     gpus: Annotated[list[GpuAddress], Field(min_length=1)]
     guest: Annotated[str, AfterValidator(_known_guest)] = DEFAULT_GUEST
     image: AbsolutePath | None = None
-    driver: Annotated[str, AfterValidator(_known_driver)] = DRIVERS[0]
+    driver: Annotated[str, AfterValidator(_known_driver)] = DEFAULT_DRIVER
+    cuda: Annotated[str | None, AfterValidator(_known_cuda)] = None
+    cuda_way: Literal["packages", "runfile"] = "packages"
+    packages: Annotated[list[Annotated[str, AfterValidator(_package)]], Field(max_length=200)] = []
+    bundle: AbsolutePath | None = None
     cpus: Annotated[int, Field(ge=1, le=1024)] = 4
     memory: Annotated[int, Field(ge=256, le=16 * 1024 * 1024)] = 8192
     hugepages: Literal["2M", "1G", "off"] = "2M"
@@ -167,12 +184,14 @@ class GuestSpec(_Section):
     ssh: SshSpec = SshSpec()
 
     @model_validator(mode="after")
-    def _whole_pages(self) -> Self:
-        page_mib = {"2M": 2, "1G": 1024, "off": 1}[self.hugepages]
-        if self.memory % page_mib:
+    def _keys_that_go_together(self) -> Self:
+        pages = PAGE_SIZES.get(self.hugepages)
+        if pages and self.memory * 1024 % pages.kib:
             raise _rule("memory", f"{self.memory} MiB are no whole pages of {self.hugepages}")
         if len(set(self.gpus)) != len(self.gpus):
             raise _rule("gpus", "the same address is there twice")
+        if self.driver == NO_DRIVER and self.cuda not in (None, "none"):
+            raise _rule("cuda", "without a driver nothing runs what CUDA compiles")
         return self
 
     @property

@@ -13,7 +13,7 @@ from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES
 from vfio_kit.knowledge.gpus import BOARDS, FAMILIES, NVIDIA, Board, GpuFamily
 from vfio_kit.knowledge.guests import GUESTS
 from vfio_kit.knowledge.ollama import LATEST, OLLAMA, OLLAMA_FORKS, OllamaRow
-from vfio_kit.knowledge.provisioning import PROVISIONING
+from vfio_kit.knowledge.provisioning import DRIVER_ROWS
 from vfio_kit.model.advice import Advice, Drivable, UnknownGpu, Version, Way
 
 MODERN = "6.12.0-amd64"
@@ -155,8 +155,8 @@ def test_last_branches_are_rows_of_the_table() -> None:
 
 
 def test_what_vfio_kit_installs_is_a_branch_that_the_guest_carries() -> None:
-    carried = {(p.guest, str(branch.number)) for branch in BRANCHES for p in branch.guests}
-    assert PROVISIONING.keys() <= carried
+    carried = {(p.guest, branch.number) for branch in BRANCHES for p in branch.guests}
+    assert {(row.guest, row.branch) for row in DRIVER_ROWS.values()} <= carried
 
 
 def test_forks_of_ollama_are_for_families_without_stock_builds() -> None:
@@ -227,7 +227,10 @@ def test_a_chip_whose_toolkits_end_before_the_driver() -> None:
     (branch,) = (one for one in advice(0x118F).branches if one.branch == 470)
     assert (branch.native_cuda, branch.cuda) == (Version(11, 4), Version(10, 2))
     assert branch.answer.reason == "speaks CUDA 11.4; the last toolkit for this chip is 10.2"
-    assert "take the toolkit 10.2" in advice(0x118F).recommendation.notes[0]
+    assert advice(0x118F).recommendation.notes == (
+        "the CUDA 11.4 that vfio-kit installs does not compile for this chip: take --cuda none, "
+        "and the toolkit 10.2",
+    )
 
 
 @pytest.mark.parametrize(

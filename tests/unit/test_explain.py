@@ -26,7 +26,9 @@ PACKAGE = Path(vfio_kit.__file__).parent
 PAGE = PACKAGE.parent / "docs/findings.md"
 SCHEMA = json.loads((PACKAGE / "schemas/explain-1.schema.json").read_text("utf-8"))
 CODES = [kind.code for kind in FINDING_KINDS]
-MODULES = dict(zip(CHAPTERS, ("isolation", "host", "device", "loss", "reading"), strict=True))
+MODULES = dict(
+    zip(CHAPTERS, ("isolation", "host", "device", "loss", "reading", "software"), strict=True)
+)
 
 every_kind = pytest.mark.parametrize("kind", FINDING_KINDS, ids=CODES)
 

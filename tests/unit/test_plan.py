@@ -27,8 +27,10 @@ from vfio_kit.host.read import read_host
 from vfio_kit.knowledge.guests import GUESTS
 from vfio_kit.model import Holder, Host, Level, Platform
 from vfio_kit.model.vm import (
+    BakedImage,
     Boot,
     BootMode,
+    CudaWay,
     DeviceIdentity,
     HostDevice,
     Hugepages,
@@ -116,13 +118,82 @@ def test_every_step_says_what_it_does_and_what_undoes_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("driver", "asked_for", "disk"),
-    [("470", None, 20), ("470", 8, 8), ("none", None, None), ("none", 3, 3)],
+    ("fields", "disk"),
+    [
+        ({}, 20),
+        ({"disk": 8}, 8),
+        ({"cuda_way": "runfile"}, 30),
+        ({"cuda_way": "runfile", "cuda": "none"}, 20),
+        ({"driver": "none"}, None),
+        ({"driver": "none", "disk": 3}, 3),
+        ({"driver": "none", "packages": ["nvtop"]}, 20),
+    ],
 )
-def test_a_driver_does_not_fit_into_a_cloud_image(
-    driver: str, asked_for: int | None, disk: int | None
+def test_what_is_installed_does_not_fit_into_a_cloud_image(
+    fields: dict[str, Any], disk: int | None
 ) -> None:
-    assert plan("01:00.0", driver=driver, disk=asked_for).disk_gib == disk
+    assert plan("01:00.0", **fields).disk_gib == disk
+
+
+# The software is chosen from the spec and the cards (test_software.py has the rules).
+
+
+def test_the_software_of_a_plan() -> None:
+    made = plan(
+        "01:00.0",
+        driver="580",
+        cuda="11.4",
+        cuda_way="runfile",
+        packages=["nvtop"],
+        bundle="/srv/bundle",
+    )
+    assert made.software == Software(
+        "580", "11.4", CudaWay.RUNFILE, ("5.2",), ("nvtop",), "/srv/bundle"
+    )
+
+
+def test_an_impossible_driver_is_refused_before_anything_is_done() -> None:
+    with pytest.raises(Refused, match="the open modules: they begin with Turing"):
+        plan("01:00.0", driver="580-open")
+
+
+def test_all_gpus_that_go_have_a_say_in_the_driver() -> None:
+    machine = host(function("01:00.0", M4000, 6), function("02:00.0", K80, 7))
+    assert plan("01:00.0", machine=machine, driver="auto").software.driver == "580"
+    assert plan("01:00.0", "02:00.0", machine=machine, driver="auto").software.driver == "470"
+
+
+def test_a_card_that_nobody_knows_is_warned_of_in_the_plan() -> None:
+    machine = host(function("01:00.0", QXL, 6))
+    made = plan("01:00.0", machine=machine)
+    assert [(f.code, f.level) for f in made.findings] == [("VK601", Level.WARN)]
+    assert plan("01:00.0", machine=machine, driver="none").findings == ()
+
+
+def test_a_bundle_is_a_disk_of_its_own() -> None:
+    made = plan("01:00.0", bundle="/srv/bundle")
+    assert made.domain.bundle == "/var/lib/libvirt/images/gpu-vm-bundle.iso"
+    (seed,) = (step for step in made.steps if step.kind is StepKind.SEED)
+    assert seed.what == (
+        "write the cloud-init seed /var/lib/libvirt/images/gpu-vm-seed.iso, and /srv/bundle as "
+        "/var/lib/libvirt/images/gpu-vm-bundle.iso"
+    )
+    assert seed.undo == "remove the seed and the bundle"
+    assert plan("01:00.0").domain.bundle is None
+
+
+BAKED = BakedImage("ubuntu-22.04", "580", "580.126.09", "12.9", CudaWay.PACKAGES, ("5.2",), ())
+
+
+def test_an_image_that_has_it_all_gets_nothing_more() -> None:
+    made = make_plan(M4000_HOST, spec("01:00.0", bundle="/srv/bundle"), baked=BAKED)
+    assert made.software == Software("580", "12.9", capabilities=("5.2",), baked=True)
+    assert (made.disk_gib, made.domain.bundle) == (None, None)
+
+
+def test_a_driver_that_is_named_is_the_one_of_the_image() -> None:
+    with pytest.raises(UsageError, match=r"asks for driver 470, .* was made with driver 580"):
+        make_plan(M4000_HOST, spec("01:00.0", driver="470"), baked=BAKED)
 
 
 def test_only_waiting_leaves_nothing_to_undo() -> None:
@@ -443,3 +514,11 @@ def test_the_gpus_of_a_spec_stay_where_they_are_while_its_image_is_made() -> Non
     made = bake_plan(gpus=["01:00.0"], driver="none")
     assert (made.gpus, made.devices) == ((), ())
     assert made.software == Software("none")
+
+
+def test_an_image_for_a_card_takes_the_newest_driver_of_it() -> None:
+    assert bake_plan(capabilities=["3.7", "3.7"], driver="auto").software == Software(
+        "470", "11.4", capabilities=("3.7",)
+    )
+    with pytest.raises(Refused, match=r"3\.7: 470 is the last branch"):
+        bake_plan(capabilities=["5.2", "3.7"], driver="580")

@@ -12,9 +12,17 @@ from tests.unit.values import at, public_key
 from vfio_kit.apply.keys import new_key
 from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.guests import GUESTS
-from vfio_kit.knowledge.provisioning import DRIVERS, NO_DRIVER, PROVISIONING
+from vfio_kit.knowledge.provisioning import (
+    AUTO,
+    CUDA_ROWS,
+    CUDAS,
+    DRIVER_ROWS,
+    DRIVERS,
+    NO_CUDA,
+    NO_DRIVER,
+)
 from vfio_kit.model.vm import BootMode
-from vfio_kit.spec import GuestSpec, line_of, load_spec
+from vfio_kit.spec import BakeSpec, GuestSpec, line_of, load_bake_spec, load_spec
 
 KEY = public_key("operator@desk")
 
@@ -67,6 +75,10 @@ def test_a_name_and_a_gpu_are_enough(tmp_path: Path) -> None:
         "guest": "ubuntu-22.04",
         "image": None,
         "driver": "470",
+        "cuda": None,
+        "cuda_way": "packages",
+        "packages": [],
+        "bundle": None,
         "cpus": 4,
         "memory": 8192,
         "hugepages": "2M",
@@ -156,7 +168,37 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "a driver that nobody has": (
         'name = "vm"\ngpus = ["01:00.0"]\ndriver = "390"\n',
         3,
-        "driver = '390': is not a driver branch that can be installed: 470, none",
+        "driver = '390': is not a driver that can be installed: 470, 535, 580, 580-open, auto",
+    ),
+    "a toolkit that nobody has": (
+        'name = "vm"\ngpus = ["01:00.0"]\ncuda = "13.9"\n',
+        3,
+        "cuda = '13.9': is not a CUDA toolkit that can be installed: 11.4, 12.2, 12.9, auto, none",
+    ),
+    "a way that nobody knows": (
+        'name = "vm"\ngpus = ["01:00.0"]\ncuda_way = "conda"\n',
+        3,
+        "cuda_way = 'conda': Input should be 'packages' or 'runfile'",
+    ),
+    "a toolkit that nothing runs": (
+        'name = "vm"\ngpus = ["01:00.0"]\ndriver = "none"\n\ncuda = "11.4"\n',
+        5,
+        "cuda: without a driver nothing runs what CUDA compiles",
+    ),
+    "an option in the place of a package": (
+        'name = "vm"\ngpus = ["01:00.0"]\npackages = [\n  "nvtop",\n  "-y",\n]\n',
+        3,
+        "packages.1 = '-y': is no package, as in nvtop or nvtop=1.2.2-1",
+    ),
+    "a command in the place of a version": (
+        'name = "vm"\ngpus = ["01:00.0"]\npackages = ["nvtop=1;reboot"]\n',
+        3,
+        "packages.0 = 'nvtop=1;reboot': is no package",
+    ),
+    "a bundle that is no absolute path": (
+        'name = "vm"\ngpus = ["01:00.0"]\nbundle = "bundle"\n',
+        3,
+        "bundle = 'bundle': is not an absolute path",
     ),
     "one string for the list of GPUs": (
         'name = "vm"\n\n\ngpus = "01:00.0"\n',
@@ -353,8 +395,66 @@ def test_every_driver_of_the_table_can_be_asked_for(
     assert load(tmp_path, text).driver == driver
 
 
-def test_the_tables_of_drivers_agree() -> None:
-    assert {driver for _, driver in PROVISIONING} | {NO_DRIVER} == set(DRIVERS)
+def test_what_may_be_asked_for_is_what_the_tables_have() -> None:
+    assert {name for _, name in DRIVER_ROWS} | {AUTO, NO_DRIVER} == set(DRIVERS)
+    assert {name for _, name in CUDA_ROWS} | {AUTO, NO_CUDA} == set(CUDAS)
+
+
+@pytest.mark.parametrize("cuda", CUDAS)
+def test_every_toolkit_of_the_table_can_be_asked_for(tmp_path: Path, cuda: str) -> None:
+    assert load(tmp_path, f'name = "vm"\ngpus = ["01:00.0"]\ncuda = "{cuda}"\n').cuda == cuda
+
+
+@pytest.mark.parametrize(
+    "package", ["nvtop", "g++", "libc6.1", "nvtop=1.2.2-1", "x11-apps=7.7+9~deb1", "a0=1:2.0"]
+)
+def test_packages_are_called_as_debian_calls_them(tmp_path: Path, package: str) -> None:
+    text = f'name = "vm"\ngpus = ["01:00.0"]\npackages = ["{package}"]\n'
+    assert load(tmp_path, text).packages == [package]
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        "",
+        "a",
+        "-y",
+        "Nvtop",
+        "nvtop ",
+        "nvtop=",
+        "nvtop=1 2",
+        "nvtop\\n",
+        "nvtop/sid",
+        "nvtop-\u00e9",
+    ],
+)
+def test_a_package_is_no_more_than_its_name_and_version(tmp_path: Path, package: str) -> None:
+    text = f'name = "vm"\ngpus = ["01:00.0"]\npackages = ["{package}"]\n'
+    assert "packages.0" in refusal(tmp_path, text).message
+
+
+def bake_spec(tmp_path: Path, text: str) -> BakeSpec:
+    file = tmp_path / "gpu.toml"
+    file.write_text(text, encoding="utf-8")
+    return load_bake_spec(file, {"name": "golden"})
+
+
+def test_an_image_is_made_without_gpus_in_little_memory(tmp_path: Path) -> None:
+    made = bake_spec(tmp_path, 'capabilities = ["3.7", "5.2"]\n')
+    assert (made.gpus, made.memory, made.hugepages) == ([], 4096, "off")
+    assert made.capabilities == ["3.7", "5.2"]
+
+
+def test_the_spec_of_a_vm_is_one_of_its_image_as_well(tmp_path: Path) -> None:
+    text = 'gpus = ["01:00.0"]\nmemory = 16384\ndriver = "580"\n'
+    made = bake_spec(tmp_path, text)
+    assert (made.gpus, made.memory, made.driver) == (["0000:01:00.0"], 16384, "580")
+
+
+@pytest.mark.parametrize("capability", ["5", "52", "sm_52", "5.2 ", "0.1", "5.22", ""])
+def test_a_compute_capability_is_two_numbers(tmp_path: Path, capability: str) -> None:
+    with pytest.raises(UsageError, match=r"capabilities\.0 = .* is no compute capability"):
+        bake_spec(tmp_path, f'capabilities = ["{capability}"]\n')
 
 
 def wire(*fields: bytes) -> str:

@@ -40,7 +40,7 @@ def require_memory(
 
 def require_mount(pages: Hugepages, mounts: Path = Path("/proc/mounts")) -> None:
     """Raises HostError where no hugetlbfs of this page size is mounted: libvirt needs one."""
-    sizes = {2048: ("2M", "2048K"), 1 << 20: ("1G", "1024M")}[pages.size_kib]
+    sizes = pages.size.mount_options
     options = [line.split()[3].split(",") for line in mounts.read_text().splitlines()
                if line.split()[2] == "hugetlbfs"]  # fmt: skip
     if not any(f"pagesize={size}" in several for several in options for size in sizes):

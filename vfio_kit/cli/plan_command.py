@@ -15,7 +15,7 @@ from vfio_kit.cli.common import (
     state_dir_option,
 )
 from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
-from vfio_kit.model.vm import UpPlan
+from vfio_kit.model.vm import Software, UpPlan
 
 
 @click.command("plan")
@@ -58,6 +58,12 @@ def _json(plan: UpPlan) -> dict[str, Any]:
         "name": domain.name,
         "guest": plan.guest,
         "driver": plan.software.driver,
+        "cuda": plan.software.cuda,
+        "cuda_way": plan.software.cuda_way.value if plan.software.cuda else None,
+        "capabilities": list(plan.software.capabilities),
+        "packages": list(plan.software.packages),
+        "bundle": plan.software.bundle,
+        "baked": plan.software.baked,
         "image": plan.image or None,
         "cpus": domain.cpus,
         "memory_mib": domain.memory_mib,
@@ -82,11 +88,25 @@ def _json(plan: UpPlan) -> dict[str, Any]:
     }
 
 
+def _software(software: Software) -> str:
+    """driver 470, CUDA 11.4 by packages, nvtop, from /srv/bundle"""
+    parts = [f"driver {software.driver}"]
+    if software.cuda:
+        way = "" if software.baked else f" by {software.cuda_way.value}"
+        parts.append(f"CUDA {software.cuda}{way}")
+    parts += software.packages
+    if software.bundle:
+        parts.append(f"from {software.bundle}")
+    if software.baked:
+        parts.append("all of it in the image")
+    return ", ".join(parts)
+
+
 def _print(plan: UpPlan) -> None:
     domain = plan.domain
     click.echo(
         f"{domain.name}: {plan.guest}, {domain.cpus} CPUs, {domain.memory_mib} MiB, "
-        f"boot {domain.boot.mode.value}, driver {plan.software.driver}"
+        f"boot {domain.boot.mode.value}, {_software(plan.software)}"
     )
     for device, place in zip(plan.devices, domain.host_devices, strict=True):
         name = f"{device.name} " if device.name else ""

@@ -8,10 +8,11 @@ import click
 
 from vfio_kit.cli.common import read_named_host
 from vfio_kit.errors import UsageError
-from vfio_kit.knowledge.provisioning import DRIVERS
+from vfio_kit.knowledge.provisioning import CUDAS, DRIVERS
+from vfio_kit.model.vm import CudaWay
 
 if TYPE_CHECKING:
-    from vfio_kit.model.vm import UpPlan
+    from vfio_kit.model.vm import BakedImage, UpPlan
     from vfio_kit.spec import GuestSpec
 
 Command = Callable[..., Any]
@@ -57,7 +58,46 @@ _SPEC_OPTIONS: tuple[tuple[str, Any], ...] = (
         click.option(
             "--driver",
             type=click.Choice(DRIVERS),
-            help="NVIDIA driver that cloud-init installs.  [default: 470]",
+            help="NVIDIA driver that cloud-init installs; -open: with the open kernel modules; "
+            "auto: the newest that the GPU takes.  [default: 470]",
+        ),
+    ),
+    (
+        "cuda",
+        click.option(
+            "--cuda",
+            type=click.Choice(CUDAS),
+            help="CUDA toolkit.  [default: 11.4 for driver 470, else the driver's own]",
+        ),
+    ),
+    (
+        "cuda_way",
+        click.option(
+            "--cuda-way",
+            type=click.Choice([way.value for way in CudaWay]),
+            help="CUDA by single packages of NVIDIA's repository, or by NVIDIA's installer.  "
+            "[default: packages]",
+        ),
+    ),
+    (
+        "packages",
+        click.option(
+            "--package",
+            "packages",
+            multiple=True,
+            metavar="NAME",
+            help="One more package of the guest's distribution, as NAME or NAME=VERSION; may be "
+            "repeated.",
+        ),
+    ),
+    (
+        "bundle",
+        click.option(
+            "--bundle",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Install from this folder, without network in the guest; vfio-kit render "
+            "--output bundle makes one.",
         ),
     ),
     ("cpus", click.option("--cpus", type=int, metavar="N", help="Virtual CPUs.  [default: 4]")),
@@ -79,7 +119,8 @@ _SPEC_OPTIONS: tuple[tuple[str, Any], ...] = (
             "--disk",
             type=int,
             metavar="GIB",
-            help="Size of the guest's disk.  [default: 20 for a driver, else the image's]",
+            help="Size of the guest's disk.  [default: 20 where something is installed, 30 with "
+            "CUDA by runfile, else the image's]",
         ),
     ),
     (
@@ -153,8 +194,9 @@ def plan_from(
     state_dir: Path,
     image_dir: Path,
     tolerated: frozenset[str] = frozenset(),
+    baked: "BakedImage | None" = None,
 ) -> "UpPlan":
-    """Reads the host and plans; `tolerated`: codes of findings that do not refuse."""
+    """Reads the host and plans; `tolerated` and `baked` as make_plan takes them."""
     from vfio_kit.plan import make_plan
 
     for folder in (state_dir, image_dir):
@@ -167,4 +209,5 @@ def plan_from(
         state_dir=str(state_dir.absolute()),
         image_dir=str(image_dir.absolute()),
         tolerated=tolerated,
+        baked=baked,
     )

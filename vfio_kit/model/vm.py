@@ -48,12 +48,36 @@ class Boot:
 
 
 @dataclass(frozen=True, slots=True)
+class PageSize:
+    """A size of hugepages: as a spec says it, in KiB, in words, and as a mount of hugetlbfs may."""
+
+    name: str
+    kib: int
+    words: str
+    mount_options: tuple[str, ...]
+
+
+PAGE_SIZES: dict[str, PageSize] = {
+    size.name: size
+    for size in (
+        PageSize("2M", 2048, "2 MiB", ("2M", "2048K")),
+        PageSize("1G", 1024 * 1024, "1 GiB", ("1G", "1024M")),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Hugepages:
     """size in KiB, `count` pages of it, preallocated by `threads` threads."""
 
     size_kib: int
     count: int
     threads: int
+
+    @property
+    def size(self) -> PageSize:
+        (found,) = (size for size in PAGE_SIZES.values() if size.kib == self.size_kib)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

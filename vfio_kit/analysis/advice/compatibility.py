@@ -5,6 +5,7 @@ from vfio_kit.analysis.advice.drivability import drivability
 from vfio_kit.knowledge.branches import BRANCHES, Branch
 from vfio_kit.knowledge.gpus import (
     BOARDS,
+    FAMILIES,
     NOUVEAU_SOURCE,
     NVIDIA,
     OPEN_MODULES_SOURCE,
@@ -20,7 +21,7 @@ from vfio_kit.knowledge.ollama import (
     OLLAMA_FORKS,
     OllamaRow,
 )
-from vfio_kit.knowledge.provisioning import PROVISIONING
+from vfio_kit.knowledge.provisioning import DEFAULT_DRIVER, DRIVER_ROWS, DriverRow
 from vfio_kit.model.advice import (
     Advice,
     Alternative,
@@ -59,6 +60,15 @@ def advise(
     return _advice(ids, name, chip, family, board, kernel_release)
 
 
+def advise_capability(capability: str) -> Advice | UnknownGpu:
+    """What is known about driving the cards of a compute capability, as in 5.2."""
+    for family in FAMILIES:
+        if str(family.compute_capability) == capability:
+            chip = family.chips[0]
+            return _advice("", f"{chip} [{family.architecture}]", chip, family, None, "")
+    return UnknownGpu(None, None, f"the table has no compute capability {capability}")
+
+
 def _advice(
     ids: str, name: str, chip: str, family: GpuFamily, board: Board | None, kernel_release: str
 ) -> Advice:
@@ -71,7 +81,8 @@ def _advice(
         if branch.general or branch.number == last_branch
     )
     host = drivability(branches, last_branch, kernel_release)
-    chosen = _chosen(branches, last_branch)
+    chosen = _chosen(branches, family, last_branch)
+    rows = _rows(chosen.branch, family)
     return Advice(
         ids=ids,
         name=name,
@@ -91,7 +102,7 @@ def _advice(
         ),
         ollama=_ollama_answer(chosen.branch, family.compute_capability),
         host=host,
-        recommendation=_recommendation(short_name(name), chosen, branches, last_branch, host),
+        recommendation=_recommendation(short_name(name), chosen, rows, branches, last_branch, host),
     )
 
 
@@ -163,32 +174,43 @@ def _ollama_answer(branch: int, capability: Version) -> OllamaAnswer:
     return OllamaAnswer(None, branch, why, source)
 
 
-def _chosen(branches: tuple[BranchAnswer, ...], last_branch: int | None) -> BranchAnswer:
+def _chosen(
+    branches: tuple[BranchAnswer, ...], family: GpuFamily, last: int | None
+) -> BranchAnswer:
     """The driver to recommend: of those that drive the card, for one whose branches have ended
-    what vfio-kit installs, else its last; for a current one the newest long-term branch."""
+    vfio-kit's default, else what it installs, else the last; for a current one the newest
+    long-term branch."""
     able = [answer for answer in branches if answer.answer.supported]
-    if last_branch is None:
+    if last is None:
         long_term = {branch.number for branch in BRANCHES if branch.long_term}
         preferred = [answer for answer in able if answer.branch in long_term]
     else:
-        preferred = [answer for answer in able if _installed_in(answer.branch)]
+        installed = [answer for answer in able if _rows(answer.branch, family)]
+        default = [answer for answer in installed if str(answer.branch) == DEFAULT_DRIVER]
+        preferred = default or installed
     return (preferred or able)[-1]
 
 
-def _installed_in(branch: int) -> tuple[str, ...]:
-    """The guest systems in which vfio-kit installs the branch, the default first."""
-    return tuple(guest for guest in GUESTS if (guest, str(branch)) in PROVISIONING)
+def _rows(branch: int, family: GpuFamily) -> tuple[DriverRow, ...]:
+    """What vfio-kit installs of the branch for the family, the default guest system first."""
+    return tuple(
+        row
+        for guest in GUESTS
+        for row in DRIVER_ROWS.values()
+        if (row.guest, row.branch) == (guest, branch)
+        and row.open_modules is (family.open_modules is OpenModules.ONLY)
+    )
 
 
 def _recommendation(
     card: str,
     chosen: BranchAnswer,
+    rows: tuple[DriverRow, ...],
     branches: tuple[BranchAnswer, ...],
     last_branch: int | None,
     host: HostAnswer,
 ) -> Recommendation:
     assert chosen.cuda is not None
-    installed = _installed_in(chosen.branch)
     carried = [package.guest for package in chosen.guests if package.guest in GUESTS]
     last = next((answer for answer in branches if answer.branch == last_branch), None)
     others: tuple[Alternative, ...] = ()
@@ -201,10 +223,10 @@ def _recommendation(
         driver=chosen.branch,
         release=chosen.release,
         cuda=chosen.cuda,
-        guest=next(iter((*installed, *carried)), None),
-        installed=bool(installed),
+        guest=next(iter((*(row.guest for row in rows), *carried)), None),
+        installed=bool(rows),
         alternatives=others,
-        notes=_notes(way, chosen, bool(installed)),
+        notes=_notes(way, chosen, rows),
     )
 
 
@@ -239,16 +261,19 @@ def _summary(
     )
 
 
-def _notes(way: Way, chosen: BranchAnswer, installed: bool) -> tuple[str, ...]:
+def _notes(way: Way, chosen: BranchAnswer, rows: tuple[DriverRow, ...]) -> tuple[str, ...]:
     if way is Way.NOT_NEEDED:
         return ()
     notes: list[str] = []
-    if installed and chosen.cuda != chosen.native_cuda:
+    if rows and rows[0].name != DEFAULT_DRIVER:
+        notes.append(f"ask for it: --driver {rows[0].name}")
+    toolkit = Version.leading(rows[0].default_cuda or "") if rows else None
+    if toolkit and chosen.cuda and toolkit > chosen.cuda:
         notes.append(
-            f"the CUDA {chosen.native_cuda} that vfio-kit installs does not compile for this chip: "
-            f"take the toolkit {chosen.cuda}"
+            f"the CUDA {toolkit} that vfio-kit installs does not compile for this chip: take "
+            f"--cuda none, and the toolkit {chosen.cuda}"
         )
-    if not installed:
+    if not rows:
         notes.append(
             f"vfio-kit does not install driver {chosen.branch}: take --driver none, and install "
             "it in the guest"

@@ -11,6 +11,7 @@ CHAPTERS: Mapping[str, str] = {
     "VK3": "the device",
     "VK4": "what the host would lose",
     "VK5": "what could not be read",
+    "VK6": "the guest's software",
 }
 """The hundreds that codes are counted in."""
 

@@ -78,7 +78,15 @@ _ROWS = (
     ),
     _row("ubuntu-22.04", "12.9", "ubuntu2204", _ARCHIVE_12_9),
     _row("debian-12", "11.4", "ubuntu2004", _ARCHIVE_11_4, runfile=_RUNFILE_11_4),
+    # NVIDIA's repository for Debian 12 begins behind 12.2.
     _row("debian-12", "12.2", "ubuntu2204", _ARCHIVE_12_2),
+    _row("debian-12", "12.9", "debian12", _ARCHIVE_12_9),
 )
 
 CUDA_ROWS: dict[tuple[str, str], CudaRow] = {(row.guest, row.name): row for row in _ROWS}
+
+LEAST_BRANCH = {11: 450, 12: 525, 13: 580}
+"""Major version of a toolkit -> the first driver branch that runs what it compiles."""
+LEAST_BRANCH_SOURCE = (
+    "https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html"
+)

@@ -114,3 +114,7 @@ _ROWS = (
 )
 
 DRIVER_ROWS: dict[tuple[str, str], DriverRow] = {(row.guest, row.name): row for row in _ROWS}
+
+DEFAULT_DRIVER = "470"
+"""What a spec gets that names none."""
+NO_DRIVER = "none"

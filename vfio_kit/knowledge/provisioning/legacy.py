@@ -32,13 +32,6 @@ class LegacyProvisioning:
     cuda_repository: AptRepository | None = None
 
 
-NO_DRIVER = "none"
-DRIVERS = ("470", NO_DRIVER)
-"""What a spec may ask for, the default first."""
-
-PROVISIONED_DISK_GIB = 20
-"""The guest's disk where a driver is installed, unless the spec says otherwise."""
-
 _CUDA_11_4 = ("cuda-cudart-11-4", "cuda-cudart-dev-11-4", "cuda-nvcc-11-4")
 _CUDA_UBUNTU2004 = CUDA_ROWS["ubuntu-22.04", "11.4"].repository
 _NEVER = ("cuda", "cuda-11-4", "cuda-runtime-11-4", "cuda-drivers", "cuda-drivers-*")

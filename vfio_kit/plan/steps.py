@@ -1,0 +1,55 @@
+"""PURE: the steps of a plan."""
+
+from vfio_kit.model import PciDevice
+from vfio_kit.model.vm import DomainPlan, Step, StepKind
+from vfio_kit.spec import GuestSpec
+
+
+def steps_of(
+    spec: GuestSpec, domain: DomainPlan, functions: tuple[PciDevice, ...], state: str
+) -> tuple[Step, ...]:
+    """What `up` does, in order, and what undoes each step; the VM is recorded in `state`."""
+    moves = ", ".join(f"{f.address} from {f.driver or 'no driver'}" for f in functions)
+    back = ", ".join(f"{f.address} to {f.driver or 'no driver'}" for f in functions)
+    pages = domain.hugepages
+    steps = [
+        Step(StepKind.STATE, f"record the VM in {state}", "none: it stays to be read; down --purge")
+    ]
+    if pages:
+        steps.append(
+            Step(
+                StepKind.HUGEPAGES,
+                f"make {pages.count} hugepages of {pages.size.words} free ({spec.memory} MiB)",
+                "give back the pages that were added",
+            )
+        )
+    steps += [
+        Step(
+            StepKind.KEYS,
+            "generate the guest's SSH host key and a client key",
+            "remove the keys",
+        ),
+        Step(
+            StepKind.DISK,
+            f"create the overlay {domain.disk} on {spec.image or 'IMAGE'}",
+            "remove the overlay",
+        ),
+        Step(
+            StepKind.SEED,
+            f"write the cloud-init seed {domain.seed}"
+            + (f", and {spec.bundle} as {domain.bundle}" if domain.bundle else ""),
+            "remove the seed" + (" and the bundle" if domain.bundle else ""),
+        ),
+        Step(StepKind.DEFINE, f"define the libvirt domain {domain.name}", "undefine the domain"),
+        Step(
+            StepKind.START,
+            f"start it; libvirt binds to vfio-pci: {moves}" if functions else "start it",
+            f"stop it; libvirt gives back: {back}" if functions else "stop it",
+        ),
+        Step(
+            StepKind.WAIT,
+            "wait for SSH with the host key made above, and for cloud-init",
+            "",
+        ),
+    ]
+    return tuple(steps)
