@@ -24,13 +24,15 @@ from tests.machines import (
     m4000_shared,
     write_machine,
 )
-from tests.unit.fixtures import text
+from tests.unit.fixtures import healthy
+from tests.unit.fixtures import result as fixture
 from tests.unit.ssh_server import SshServer, answer
-from tests.unit.values import said
 from vfio_kit import __version__
 from vfio_kit.apply.journal import VmFolder, VmRecord
 from vfio_kit.cli import _COMMANDS, _cli
 from vfio_kit.guest.probe import COMMANDS
+from vfio_kit.knowledge.rungs import RUNGS
+from vfio_kit.model.health import CommandResult
 from vfio_kit.model.vm import StepKind
 
 NO_IOMMU = Machine((Function("0000:01:00.0", M4000), Function("0000:01:00.1", M4000_AUDIO)))
@@ -392,16 +394,9 @@ def test_an_output_that_there_is_not(
 # verify
 
 
-def guest(**texts: str) -> dict[str, Any]:
-    """A guest's commands; `smi` and `query` are the texts of its tools."""
-    pci = "0000:01:00.0 0x10de 0x13f1 0x030000\n"
-    return {
-        COMMANDS["pci-functions"]: answer(said(pci)),
-        COMMANDS["nvidia-smi"]: answer(said(texts.get("smi", text("healthy/m4000-smi.xml")))),
-        COMMANDS["device-query"]: answer(
-            said(texts.get("query", text("healthy/m4000-device-query.txt")))
-        ),
-    }
+def guest(**other: CommandResult) -> dict[str, Any]:
+    """The commands of a healthy guest, but for `other` ones."""
+    return {COMMANDS[code]: answer(said) for code, said in healthy("m4000", **other).items()}
 
 
 def verify(server: SshServer, *more: str) -> Result:
@@ -418,15 +413,11 @@ def test_verify_of_a_healthy_guest(tmp_path: Path) -> None:
     with SshServer(tmp_path, guest()) as server:
         result = verify(server)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout.splitlines() == [
-        "ok       ssh            the host key is the known one",
-        "ok       pci-functions  GPUs: 0000:01:00.0 [10de:13f1]",
-        "ok       nvidia-smi     driver 470.256.02, CUDA 11.4: Quadro M4000",
-        "ok       device-query   Result = PASS: Quadro M4000 CC 5.2",
-        "GPU Quadro M4000: driver 470.256.02, CUDA 11.4, 8126 MiB, compute capability 5.2, "
-        "deviceQuery PASS",
-        "127.0.0.1: healthy",
+    rungs = [tuple(line.split()[:2]) for line in result.stdout.splitlines()[: len(RUNGS)]]
+    assert rungs == [
+        ("skipped" if rung.code in ("burn", "expect") else "ok", rung.code) for rung in RUNGS
     ]
+    assert result.stdout.endswith("127.0.0.1: healthy\n")
 
 
 def test_the_json_of_verify(tmp_path: Path) -> None:
@@ -449,19 +440,12 @@ def test_the_json_of_verify(tmp_path: Path) -> None:
             }
         ],
     }
-    assert [(check["code"], check["status"]) for check in checks] == [
-        ("ssh", "ok"),
-        ("pci-functions", "ok"),
-        ("nvidia-smi", "ok"),
-        ("device-query", "ok"),
-    ]
+    assert [check["code"] for check in checks] == [rung.code for rung in RUNGS]
     assert all(c.keys() == {"code", "status", "cause", "evidence", "remedy"} for c in checks)
 
 
 def test_verify_of_a_guest_whose_driver_is_not_loaded(tmp_path: Path) -> None:
-    broken = guest(
-        smi="NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
-    )
+    broken = guest(nvidia_smi=fixture("nvidia-smi/driver-not-loaded.text.txt"))
     with SshServer(tmp_path, broken) as server:
         result = verify(server)
     assert result.exit_code == 3
@@ -488,9 +472,7 @@ def test_a_guest_that_cannot_be_reached_is_exit_code_6_with_a_report(tmp_path: P
     assert (found["healthy"], found["gpus"]) == (False, [])
     assert [check["status"] for check in found["checks"]] == [
         "failed",
-        "not-run",
-        "not-run",
-        "not-run",
+        *["not-run"] * (len(RUNGS) - 1),
     ]
     assert "cannot connect" in found["checks"][0]["evidence"]
     text_result = vfio_kit("verify", *arguments)

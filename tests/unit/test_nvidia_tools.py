@@ -25,7 +25,19 @@ def test_an_m4000() -> None:
     assert parse_smi(text("healthy/m4000-smi.xml")) == SmiLog(
         driver="470.256.02",
         cuda="11.4",
-        gpus=(SmiGpu("Quadro M4000", "00000000:01:00.0", 8126),),
+        gpus=(
+            SmiGpu(
+                name="Quadro M4000",
+                bus_id="00000000:01:00.0",
+                memory_mib=8126,
+                uuid="GPU-00000000-0000-0000-0000-0000000013f1",
+                bar1_mib=256,
+                utilization=0,
+                link_gen=(1, 3),
+                temperature_c=34,
+                persistence="Disabled",
+            ),
+        ),
     )
     assert parse_device_query(text("healthy/m4000-device-query.txt")) == DeviceQuery(
         "PASS", (QueryDevice("Quadro M4000", "5.2", 8127, 1, 0),)
@@ -33,10 +45,10 @@ def test_an_m4000() -> None:
 
 
 def test_both_halves_of_a_k80() -> None:
-    assert parse_smi(text("healthy/k80-smi.xml")).gpus == (
-        SmiGpu("Tesla K80", "00000000:01:00.0", 11441),
-        SmiGpu("Tesla K80", "00000000:02:00.0", 11441),
-    )
+    one, other = parse_smi(text("healthy/k80-smi.xml")).gpus
+    assert (one.name, one.bus_id, one.memory_mib) == ("Tesla K80", "00000000:01:00.0", 11441)
+    assert (other.name, other.bus_id, other.memory_mib) == ("Tesla K80", "00000000:02:00.0", 11441)
+    assert (one.ecc, one.uncorrected_errors, one.bar1_mib) == ("Enabled", 0, 16384)
     assert parse_device_query(text("healthy/k80-device-query.txt")) == DeviceQuery(
         "PASS",
         (

@@ -12,7 +12,13 @@ from vfio_kit.model.health import CheckStatus, VerifyReport
 if TYPE_CHECKING:
     from vfio_kit.guest.ssh import Target
 
-_MARKS = {CheckStatus.OK: "green", CheckStatus.FAILED: "red", CheckStatus.NOT_RUN: "yellow"}
+_MARKS = {
+    CheckStatus.OK: "green",
+    CheckStatus.WARN: "yellow",
+    CheckStatus.FAILED: "red",
+    CheckStatus.SKIPPED: "white",
+    CheckStatus.NOT_RUN: "yellow",
+}
 
 
 @click.command("verify")

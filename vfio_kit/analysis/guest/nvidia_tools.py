@@ -10,11 +10,40 @@ from defusedxml.ElementTree import fromstring
 
 @dataclass(frozen=True, slots=True)
 class SmiGpu:
-    """A `<gpu>` of `nvidia-smi -q -x`; memory in MiB; "N/A" becomes None."""
+    """A `<gpu>` of `nvidia-smi -q -x`; "N/A" becomes None.
+
+    memory_mib, bar1_mib  MiB
+    utilization           of the GPU's engines, percent
+    link_gen              PCIe generation now, and the most that card and port can
+    temperature_c         °C; headroom_c is what is left until the GPU slows itself down
+    ecc                   Enabled, Disabled
+    uncorrected_errors    volatile: since the driver was loaded
+    retirement_pending    pages or rows wait for a restart to be retired or remapped
+    remap_failed          a row could not be remapped
+    throttle_reasons      the active ones: hw_slowdown, sw_thermal_slowdown…, without gpu_idle
+    """
 
     name: str | None
     bus_id: str | None
     memory_mib: int | None
+    uuid: str | None = None
+    bar1_mib: int | None = None
+    utilization: int | None = None
+    link_gen: tuple[int | None, int | None] = (None, None)
+    temperature_c: int | None = None
+    headroom_c: int | None = None
+    ecc: str | None = None
+    uncorrected_errors: int | None = None
+    retirement_pending: bool | None = None
+    remap_failed: bool | None = None
+    persistence: str | None = None
+    throttle_reasons: tuple[str, ...] = ()
+
+    @property
+    def slow_link(self) -> bool:
+        """The link is of a lower generation than card and port can."""
+        now, most = self.link_gen
+        return now is not None and most is not None and now < most
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +85,79 @@ def parse_smi(text: str) -> SmiLog:
     return SmiLog(
         driver=_known(root, "driver_version"),
         cuda=_known(root, "cuda_version"),
-        gpus=tuple(
-            SmiGpu(
-                name=_known(gpu, "product_name"),
-                bus_id=gpu.get("id"),
-                memory_mib=_mib(_known(gpu, "fb_memory_usage/total")),
-            )
-            for gpu in root.findall("gpu")
-        ),
+        gpus=tuple(_smi_gpu(gpu) for gpu in root.findall("gpu")),
     )
+
+
+def _smi_gpu(gpu: Element) -> SmiGpu:
+    link = "pci/pci_gpu_link_info/pcie_gen"
+    return SmiGpu(
+        name=_known(gpu, "product_name"),
+        bus_id=gpu.get("id"),
+        memory_mib=_number(gpu, "fb_memory_usage/total", "MiB"),
+        uuid=_known(gpu, "uuid"),
+        bar1_mib=_number(gpu, "bar1_memory_usage/total", "MiB"),
+        utilization=_number(gpu, "utilization/gpu_util", "%"),
+        link_gen=(_number(gpu, f"{link}/current_link_gen"), _number(gpu, f"{link}/max_link_gen")),
+        temperature_c=_number(gpu, "temperature/gpu_temp", "C"),
+        headroom_c=_headroom(gpu),
+        ecc=_known(gpu, "ecc_mode/current_ecc"),
+        uncorrected_errors=_uncorrected(gpu),
+        retirement_pending=_any_yes(
+            gpu,
+            "retired_pages/pending_retirement",
+            "retired_pages/pending_blacklist",
+            "remapped_rows/remapped_row_pending",
+        ),
+        remap_failed=_any_yes(gpu, "remapped_rows/remapped_row_failure"),
+        persistence=_known(gpu, "persistence_mode"),
+        throttle_reasons=_throttle_reasons(gpu),
+    )
+
+
+def _headroom(gpu: Element) -> int | None:
+    """Newer branches give the distance to the slowdown (T.Limit) in the place of a threshold."""
+    distance = _number(gpu, "temperature/gpu_temp_tlimit", "C")
+    at = _number(gpu, "temperature/gpu_temp_slow_tlimit_threshold", "C")
+    if distance is not None and at is not None:
+        return distance - at
+    now = _number(gpu, "temperature/gpu_temp", "C")
+    slow = _number(gpu, "temperature/gpu_temp_slow_threshold", "C")
+    return None if now is None or slow is None else slow - now
+
+
+def _uncorrected(gpu: Element) -> int | None:
+    """Double bit errors before Turing, uncorrectable ones of SRAM and DRAM since."""
+    total = _number(gpu, "ecc_errors/volatile/double_bit/total")
+    if total is not None:
+        return total
+    volatile = gpu.find("ecc_errors/volatile")
+    counts = [
+        _number(volatile, each.tag)
+        for each in ([] if volatile is None else volatile)
+        if volatile is not None and "uncorrectable" in each.tag
+    ]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+def _any_yes(gpu: Element, *paths: str) -> bool | None:
+    answers = [answer for path in paths if (answer := _known(gpu, path)) is not None]
+    return "Yes" in answers if answers else None
+
+
+_REASON = re.compile(r"clocks_(?:throttle|event)_reason_(\w+)")
+
+
+def _throttle_reasons(gpu: Element) -> tuple[str, ...]:
+    """Called `throttle` reasons up to branch 535, `event` reasons since."""
+    reasons = []
+    for group in ("clocks_throttle_reasons", "clocks_event_reasons"):
+        for each in gpu.findall(f"{group}/*"):
+            match = _REASON.fullmatch(each.tag)
+            if match and match[1] != "gpu_idle" and (each.text or "").strip() == "Active":
+                reasons.append(match[1])
+    return tuple(reasons)
 
 
 def _known(element: Element, path: str) -> str | None:
@@ -72,8 +165,11 @@ def _known(element: Element, path: str) -> str | None:
     return None if text in ("", "N/A", "[N/A]", "ERR!", "Unknown Error") else text
 
 
-def _mib(text: str | None) -> int | None:
-    match = re.fullmatch(r"(\d{1,9}) MiB", text or "")
+def _number(element: Element, path: str, unit: str = "") -> int | None:
+    """The whole number in front of a unit; below zero for a temperature alone."""
+    sign = "-?" if unit == "C" else ""
+    text = _known(element, path) or ""
+    match = re.fullmatch(rf"({sign}\d{{1,9}}) ?{unit}", text, re.ASCII)
     return int(match[1]) if match else None
 
 

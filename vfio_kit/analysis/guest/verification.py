@@ -1,19 +1,19 @@
-"""From what the guest's tools printed to a verdict for every GPU."""
+"""From what the guest's tools printed to a verdict for every rung and every GPU."""
 
-import re
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 
-from vfio_kit.analysis.guest.nvidia_tools import (
-    DeviceQuery,
-    QueryDevice,
-    SmiGpu,
-    SmiLog,
-    parse_device_query,
-    parse_smi,
-)
-from vfio_kit.errors import UsageError
-from vfio_kit.knowledge.signatures import SIGNATURES, Signature
-from vfio_kit.model import PciAddress
+from vfio_kit.analysis.guest.kernel_log import parse_kernel_log
+from vfio_kit.analysis.guest.ladder.cloud_init import cloud_init_check
+from vfio_kit.analysis.guest.ladder.cuda import judge_burn, matched, query_check
+from vfio_kit.analysis.guest.ladder.hardware import bar1_check, bar1_mib, link_check, pci_check
+from vfio_kit.analysis.guest.ladder.log import log_check
+from vfio_kit.analysis.guest.ladder.module import module_check
+from vfio_kit.analysis.guest.ladder.tools import place_of, smi_check, state_check
+from vfio_kit.analysis.guest.nvidia_tools import DeviceQuery, QueryDevice, SmiGpu, SmiLog
+from vfio_kit.analysis.guest.pci import GuestFunction
+from vfio_kit.analysis.guest.printable import printable_check, printable_gpu
+from vfio_kit.knowledge.rungs import RUNGS, SSH
 from vfio_kit.model.health import (
     Check,
     CheckStatus,
@@ -23,175 +23,156 @@ from vfio_kit.model.health import (
     VerifyReport,
 )
 
-CHECKS = ("ssh", "pci-functions", "nvidia-smi", "device-query")
-"""The rungs, from the ground up."""
+__all__ = ["NOT_PLANNED", "judge_burn", "judge_guest", "unreachable"]
 
 NOT_PLANNED = Planned()
+
+_NOT_ASKED = {
+    "burn": "nobody asked for it: --burn SECONDS",
+    "expect": "nothing is expected: --expect",
+}
+"""The rungs that are there only if somebody wants them."""
 
 
 def unreachable(host: str, evidence: str, remedy: str) -> VerifyReport:
     """The report on a guest that SSH does not reach: nothing else was looked at."""
-    first = Check("ssh", CheckStatus.FAILED, evidence, remedy)
-    rest = (Check(code, CheckStatus.NOT_RUN, "SSH comes first") for code in CHECKS[1:])
-    return VerifyReport(host, (), (first, *rest))
+    first = Check(SSH, CheckStatus.FAILED, evidence, remedy)
+    rest = (Check(rung.code, CheckStatus.NOT_RUN, "SSH comes first") for rung in RUNGS[1:])
+    return _report(host, (), (first, *rest))
 
 
 def judge_guest(
     host: str,
     results: Mapping[str, CommandResult],
-    planned: Planned = NOT_PLANNED,  # noqa: ARG001
+    planned: Planned = NOT_PLANNED,
     *,
     extra: tuple[Check, ...] = (),
 ) -> VerifyReport:
-    """The report on a guest, from the results of the probes (guest/probe.COMMANDS).
+    """The report on a guest, from the results of the probes (guest/probe).
 
     planned  what the VM was made with.
-    extra    checks of others, which find their places by their codes.
+    extra    checks of others; each finds its place by its code, and goes before one of ours.
+
+    A probe that is missing from `results` makes its rungs `not-run`.
     """
-    pci = _pci_check(results["pci-functions"])
-    smi_check, smi = _smi_check(results["nvidia-smi"])
-    query_check, query = _query_check(results["device-query"], smi)
-    ssh = Check("ssh", CheckStatus.OK, "the host key is the known one")
-    return VerifyReport(host, _gpus(smi, query), (ssh, pci, smi_check, query_check, *extra))
+    asked = {code: results.get(code) or _SILENCE for code in _PROBES}
+    log = parse_kernel_log(asked["kernel-log"].stdout)
+    pci, functions, gpus = pci_check(asked["pci"], planned)
+    module, _ = module_check(asked["module"], gpus, log, planned)
+    why = next((e.meaning for e in log.events if e.status is CheckStatus.FAILED), "")
+    smi_rung, smi = smi_check(asked["nvidia-smi"], gpus, planned.gpu_count, why)
+    query_rung, query = query_check(asked["device-query"], smi, gpus, planned.gpu_count)
+    listed = [_listed(gpu, smi) for gpu in gpus]
+    checks = {
+        check.code: check
+        for check in (
+            Check(SSH, CheckStatus.OK, "the host key is the known one"),
+            cloud_init_check(asked["cloud-init"]),
+            pci,
+            link_check(gpus, listed),
+            bar1_check(gpus, listed),
+            module,
+            smi_rung,
+            state_check(smi),
+            log_check(log),
+            query_rung,
+        )
+        if check.code not in _PROBES or check.code in results
+    }
+    if "burn" in results:
+        checks["burn"] = judge_burn(results["burn"])
+    checks |= {check.code: check for check in extra}
+    rungs = tuple(checks.get(rung.code) or _unasked(rung.code) for rung in RUNGS)
+    return _report(host, _gpus(smi, query, functions), _explained(rungs))
 
 
-def judge_burn(result: CommandResult) -> Check:
-    """The check of the burn program's output: one JSON object a line, the last with its result."""
-    status = CheckStatus.FAILED if result.exit_status else CheckStatus.OK
-    return Check("burn", status, f"exit {result.exit_status}")
+_SILENCE = CommandResult(0, "", "")
+_PROBES = ("cloud-init", "pci", "module", "nvidia-smi", "kernel-log", "device-query")
 
 
-def classify(probe: str, result: CommandResult) -> Signature | None:
-    """The known failure that a result shows; None where it shows none.
-
-    A text says more than an exit status, so texts are looked for first.
-    """
-    rows = [row for row in SIGNATURES if row.probe == probe]
-    said = result.stdout + result.stderr
-    for row in rows:
-        if row.text is not None and row.text in said:
-            return row
-    for row in rows:
-        if row.exit_status is not None and row.exit_status == result.exit_status:
-            return row
-    return None
+def _unasked(code: str) -> Check:
+    if code in _NOT_ASKED:
+        return Check(code, CheckStatus.SKIPPED, _NOT_ASKED[code])
+    return Check(code, CheckStatus.NOT_RUN, "was not asked")
 
 
-_FUNCTION = re.compile(
-    r"^(?P<address>[0-9a-f:.]{12,16}) 0x(?P<vendor>[0-9a-f]{4}) 0x(?P<device>[0-9a-f]{4}) "
-    r"0x03[0-9a-f]{4}$",
-    re.MULTILINE,
-)
-"""A display controller, as the probe lists it: address, vendor, device, class."""
-
-
-def _pci_check(result: CommandResult) -> Check:
-    if result.exit_status:
-        evidence = f"exit {result.exit_status}: {result.stderr.strip() or 'no reason given'}"
-        remedy = "look in the guest: lspci -nn"
-        return Check("pci-functions", CheckStatus.FAILED, evidence, remedy, "unknown")
-    found = [
-        f"{match['address']} [{match['vendor']}:{match['device']}]"
-        for match in _FUNCTION.finditer(result.stdout)
-    ]
-    if found:
-        return Check("pci-functions", CheckStatus.OK, "GPUs: " + ", ".join(found))
-    return Check(
-        "pci-functions",
-        CheckStatus.FAILED,
-        result.stderr.strip() or "the guest has no display controller at all",
-        "is the GPU in the VM? vfio-kit list; virsh dumpxml NAME",
-        "no-gpu",
+def _explained(checks: Sequence[Check]) -> tuple[Check, ...]:
+    """Names, in each rung that does not hold, the lowest failed one that it stands on."""
+    failed = {check.code for check in checks if check.status is CheckStatus.FAILED}
+    down = (CheckStatus.FAILED, CheckStatus.NOT_RUN)
+    return tuple(
+        dataclasses.replace(check, explained_by=_reason(check.code, failed))
+        if check.status in down
+        else check
+        for check in checks
     )
 
 
-def _failure(probe: str, result: CommandResult) -> Check | None:
-    known = classify(probe, result)
-    said = (result.stdout.strip() or result.stderr.strip()).splitlines()
-    # nvidia-smi begins with what is wrong, deviceQuery ends with it.
-    line = "" if not said else said[0] if probe == "nvidia-smi" else said[-1]
-    if known is not None:
-        evidence = f"{known.meaning} (exit {result.exit_status}: {line})"
-        return Check(probe, CheckStatus.FAILED, evidence, known.remedy, known.cause)
-    if result.exit_status:
-        evidence = f"exit {result.exit_status}: {line}"
-        remedy = "in the guest: dmesg | grep -i -e NVRM -e Xid -e nvidia"
-        return Check(probe, CheckStatus.FAILED, evidence, remedy, "unknown")
-    return None
+_NEEDS = {rung.code: rung.needs for rung in RUNGS}
 
 
-def _smi_check(result: CommandResult) -> tuple[Check, SmiLog | None]:
-    failed = _failure("nvidia-smi", result)
-    if failed is not None:
-        return failed, None
-    try:
-        log = parse_smi(result.stdout)
-    except ValueError as error:
-        remedy = "run it in the guest: nvidia-smi -q -x"
-        return Check("nvidia-smi", CheckStatus.FAILED, str(error), remedy, "unreadable"), None
-    if not log.gpus:
-        evidence = f"driver {log.driver} lists no GPU"
-        remedy = "in the guest: dmesg | grep NVRM"
-        return Check("nvidia-smi", CheckStatus.FAILED, evidence, remedy, "no-devices"), log
-    names = ", ".join(gpu.name or "unnamed" for gpu in log.gpus)
-    evidence = f"driver {log.driver}, CUDA {log.cuda}: {names}"
-    return Check("nvidia-smi", CheckStatus.OK, evidence), log
+def _reason(code: str, failed: set[str]) -> str | None:
+    below = _below(code)
+    return next((rung.code for rung in RUNGS if rung.code in failed & below), None)
 
 
-def _query_check(result: CommandResult, smi: SmiLog | None) -> tuple[Check, DeviceQuery | None]:
-    failed = _failure("device-query", result)
-    query = parse_device_query(result.stdout)
-    if failed is not None:
-        return failed, query if query.result else None
-    if query.result != "PASS":
-        evidence = f"Result = {query.result}" if query.result else "no Result line"
-        remedy = "run deviceQuery in the guest and read all of it"
-        return Check("device-query", CheckStatus.FAILED, evidence, remedy, "unknown"), query
-    if smi is not None and len(query.devices) != len(smi.gpus):
-        evidence = f"CUDA sees {len(query.devices)} of the {len(smi.gpus)} GPUs of nvidia-smi"
-        remedy = "is CUDA_VISIBLE_DEVICES set, or a GPU's compute mode prohibited?"
-        return Check("device-query", CheckStatus.FAILED, evidence, remedy, "fewer-devices"), query
-    shown = ", ".join(f"{d.name} CC {d.compute_capability}" for d in query.devices)
-    return Check("device-query", CheckStatus.OK, f"Result = PASS: {shown}"), query
+def _below(code: str) -> set[str]:
+    """All rungs that a rung stands on, and that those stand on."""
+    direct = _NEEDS[code]
+    return set(direct).union(*(_below(each) for each in direct))
 
 
-def _gpus(smi: SmiLog | None, query: DeviceQuery | None) -> tuple[GpuHealth, ...]:
-    seen = query.devices if query else ()
+def _report(host: str, gpus: Iterable[GpuHealth], checks: Iterable[Check]) -> VerifyReport:
+    return VerifyReport(host, tuple(map(printable_gpu, gpus)), tuple(map(printable_check, checks)))
+
+
+def _listed(gpu: GuestFunction, smi: SmiLog | None) -> SmiGpu | None:
+    place = place_of(gpu.address)
+    return next((one for one in smi.gpus if place_of(one.bus_id) == place), None) if smi else None
+
+
+def _gpus(
+    smi: SmiLog | None, query: DeviceQuery | None, functions: Sequence[GuestFunction]
+) -> tuple[GpuHealth, ...]:
+    """What nvidia-smi lists, with what CUDA and sysfs know of it; else what CUDA lists."""
     result = query.result if query else None
     if smi is None:
         return tuple(
-            GpuHealth(d.name, None, None, d.memory_mib, d.compute_capability, result) for d in seen
+            GpuHealth(d.name, None, None, d.memory_mib, d.compute_capability, result)
+            for d in (query.devices if query else ())
         )
     return tuple(
-        _merge(smi, gpu, _same(gpu, number, seen), result) for number, gpu in enumerate(smi.gpus)
+        _health(smi, gpu, device, result if device else None, functions)
+        for gpu, device in zip(smi.gpus, matched(smi, query), strict=True)
     )
 
 
-def _merge(smi: SmiLog, gpu: SmiGpu, device: QueryDevice | None, result: str | None) -> GpuHealth:
+def _health(
+    smi: SmiLog,
+    gpu: SmiGpu,
+    device: QueryDevice | None,
+    result: str | None,
+    functions: Sequence[GuestFunction],
+) -> GpuHealth:
+    place = place_of(gpu.bus_id)
+    at = (f for f in functions if f.is_display and place_of(f.address) == place)
+    function = next(at, None) if place else None
     return GpuHealth(
         name=gpu.name,
         driver=smi.driver,
         cuda=smi.cuda,
         memory_mib=gpu.memory_mib,
         compute_capability=device.compute_capability if device else None,
-        device_query=result if device else None,
+        device_query=result,
         bus_id=gpu.bus_id,
+        ids=function.ids if function else None,
+        uuid=gpu.uuid,
+        bar1_mib=gpu.bar1_mib or (bar1_mib(function) if function else None),
+        link=function.link if function else None,
+        temperature_c=gpu.temperature_c,
+        ecc=gpu.ecc,
+        uncorrected_errors=gpu.uncorrected_errors,
+        retirement_pending=gpu.retirement_pending,
+        persistence=gpu.persistence,
+        throttle_reasons=gpu.throttle_reasons,
     )
-
-
-def _same(gpu: SmiGpu, number: int, devices: tuple[QueryDevice, ...]) -> QueryDevice | None:
-    """CUDA and nvidia-smi number GPUs differently: match by PCI location, else by order."""
-    place = _place(gpu.bus_id)
-    for device in devices:
-        if place is not None and (device.bus, device.device) == place:
-            return device
-    unplaced = [device for device in devices if device.bus is None or place is None]
-    return unplaced[number] if number < len(unplaced) else None
-
-
-def _place(bus_id: str | None) -> tuple[int, int] | None:
-    try:
-        address = PciAddress.parse(bus_id or "")
-    except UsageError:
-        return None
-    return (address.bus, address.device)

@@ -1,0 +1,44 @@
+"""Which known failure the result of a probe shows."""
+
+from vfio_kit.analysis.guest.printable import printable
+from vfio_kit.knowledge.signatures import SIGNATURES, Signature
+from vfio_kit.model.health import Check, CheckStatus, CommandResult
+
+_LINE = 160
+
+
+def classify(probe: str, result: CommandResult) -> Signature | None:
+    """The known failure that a result shows; None where it shows none.
+
+    A text says more than an exit status, so texts are looked for first.
+    """
+    rows = [row for row in SIGNATURES if row.probe == probe]
+    said = result.stdout + result.stderr
+    for row in rows:
+        if row.text is not None and row.text in said:
+            return row
+    for row in rows:
+        if row.exit_status is not None and row.exit_status == result.exit_status:
+            return row
+    return None
+
+
+def failure(probe: str, result: CommandResult, *, first: bool) -> Check | None:
+    """The check of a tool that says, or shows by its exit status, that something is wrong.
+
+    first  whether the tool begins with what is wrong; else it ends with it.
+    """
+    known = classify(probe, result)
+    lines = (result.stdout.strip() or result.stderr.strip()).splitlines()
+    line = "" if not lines else lines[0] if first else lines[-1]
+    if known is not None and known.text is not None:
+        line = next((each for each in lines if known.text.rstrip() in each), line)
+    line = printable(line, _LINE)
+    if known is not None:
+        evidence = f"{known.meaning} (exit {result.exit_status}: {line})"
+        return Check(probe, known.status, evidence, known.remedy, known.cause)
+    if result.exit_status:
+        evidence = f"exit {result.exit_status}: {line}"
+        remedy = "in the guest: sudo dmesg | grep -i -e NVRM -e Xid -e nvidia"
+        return Check(probe, CheckStatus.FAILED, evidence, remedy, "unknown")
+    return None

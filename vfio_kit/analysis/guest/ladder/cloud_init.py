@@ -1,0 +1,79 @@
+"""Whether cloud-init, and what vfio-kit has it do, has ended without an error."""
+
+from vfio_kit.analysis.guest.cloud_init import CloudInitStatus, parse_status
+from vfio_kit.knowledge.provision_steps import PROVISION_STEPS
+from vfio_kit.model.health import Check, CheckStatus, CommandResult
+
+_CODE = "cloud-init"
+_SEPARATOR = "--- provision"
+_LOG = "in the guest: sudo less /var/log/cloud-init-output.log"
+_WAIT = "wait for it in the guest: cloud-init status --wait; then verify again"
+_ERRORS = 2
+_BUSY = ("running", "reboot")
+_FINE = ("done", *_BUSY)
+
+
+def cloud_init_check(result: CommandResult) -> Check:
+    """From cloud-init's status, and from the state that vfio-kit's own provisioning writes."""
+    text, _, state = result.stdout.partition(_SEPARATOR)
+    check = _status_check(text.strip(), result)
+    provision = dict(_pairs(state))
+    if not provision or (check.status is CheckStatus.FAILED and provision.get("state") in _FINE):
+        return check
+    return _provision_check(provision, check)
+
+
+def _status_check(text: str, result: CommandResult) -> Check:
+    if text == "absent":
+        return Check(_CODE, CheckStatus.SKIPPED, "cloud-init is not installed")
+    try:
+        status = _parse(text)
+    except ValueError:
+        said = text or result.stderr.strip() or "no answer"
+        evidence = f"exit {result.exit_status}: {said}"
+        return Check(_CODE, CheckStatus.FAILED, evidence, "run it in the guest: cloud-init status")
+    if status.status in ("disabled", "not run", "not started") and not status.errors:
+        return Check(_CODE, CheckStatus.SKIPPED, f"status: {status.status}")
+    if status.status == "running":
+        evidence = "cloud-init is still at work"
+        return Check(_CODE, CheckStatus.FAILED, evidence, _WAIT, "running")
+    if status.ok:
+        return Check(_CODE, CheckStatus.OK, "status: done")
+    cause = "degraded" if status.status == "done" else "error"
+    more = len(status.errors) - _ERRORS
+    errors = "; ".join(status.errors[:_ERRORS]) + (f"; and {more} more" if more > 0 else "")
+    evidence = f"status: {status.status}: {errors or 'it names no error'}"
+    return Check(_CODE, CheckStatus.FAILED, evidence, _LOG, cause)
+
+
+def _parse(text: str) -> CloudInitStatus:
+    """JSON, or the lines of `status --long` of a release before 22.4."""
+    if "{" in text:
+        return parse_status(text)
+    status = dict(_pairs(text, ":")).get("status")
+    if status is None:
+        raise ValueError("no status")
+    detail = text.partition("detail:")[2].strip()
+    return CloudInitStatus(status, (detail,) if status == "error" and detail else ())
+
+
+def _provision_check(provision: dict[str, str], check: Check) -> Check:
+    state, step = provision.get("state", ""), provision.get("step") or "an unknown step"
+    if state == "done":
+        return Check(_CODE, CheckStatus.OK, f"{check.evidence}; provisioning: done")
+    if state in _BUSY:
+        evidence = f"provisioning is still at work: {step}"
+        return Check(_CODE, CheckStatus.FAILED, evidence, _WAIT, "running")
+    why = provision.get("reason") or "no reason given"
+    evidence = f"provisioning {state or 'in no known state'} at {step}: {why}"
+    rows = [row for row in PROVISION_STEPS if row.code == step]
+    culprit = provision.get("culprit") or provision.get("log")
+    remedy = rows[0].remedy if rows else _LOG
+    if culprit:
+        remedy += f"; in the guest: sudo tail {culprit}"
+    return Check(_CODE, CheckStatus.FAILED, evidence, remedy, "provisioning-failed")
+
+
+def _pairs(text: str, separator: str = "=") -> list[tuple[str, str]]:
+    split = (line.partition(separator) for line in text.splitlines())
+    return [(key.strip(), value.strip()) for key, found, value in split if found]

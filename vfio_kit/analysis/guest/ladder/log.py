@@ -1,0 +1,35 @@
+"""The rung of the kernel log."""
+
+from vfio_kit.analysis.guest.kernel_log import KernelLog, LogEvent
+from vfio_kit.analysis.guest.printable import printable
+from vfio_kit.model.health import Check, CheckStatus
+
+_CODE = "kernel-log"
+_SHOWN = 3
+_LINE = 140
+_READ = (
+    "let the user read it: sudo usermod -aG adm USER (or systemd-journal), or sudo without password"
+)
+_WORST = (CheckStatus.FAILED, CheckStatus.WARN)
+
+
+def log_check(log: KernelLog) -> Check:
+    """The worst events first, each with its number and its last line."""
+    if log.source is None:
+        evidence = "neither journalctl nor dmesg may be read by this user"
+        return Check(_CODE, CheckStatus.WARN, evidence, _READ, "unreadable")
+    bad = [event for status in _WORST for event in log.events if event.status is status]
+    noted = [event.meaning for event in log.events if event.status is CheckStatus.OK]
+    if not bad:
+        evidence = "no Xid, RmInitAdapter or AER error since boot"
+        return Check(_CODE, CheckStatus.OK, "; ".join((evidence, *noted)))
+    evidence = "; ".join(_words(event) for event in bad[:_SHOWN])
+    if len(bad) > _SHOWN:
+        evidence += "; also " + ", ".join(event.cause for event in bad[_SHOWN:])
+    return Check(_CODE, bad[0].status, evidence, bad[0].remedy, bad[0].cause)
+
+
+def _words(event: LogEvent) -> str:
+    times = "once" if event.count == 1 else f"{event.count} times"
+    when = "" if event.seconds is None else f" at {event.seconds:.0f} s"
+    return f"{event.meaning}, {times}, last{when}: {printable(event.last, _LINE)}"
