@@ -1,9 +1,11 @@
 """An SSH server in this process: a real handshake, and commands that behave as a test wants."""
 
+import contextlib
 import io
 import re
 import shlex
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +14,12 @@ from types import TracebackType
 from typing import Self
 
 import paramiko
-from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
+from paramiko.common import (
+    AUTH_FAILED,
+    AUTH_SUCCESSFUL,
+    OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
+    OPEN_SUCCEEDED,
+)
 
 from vfio_kit.apply.keys import KeyPair, new_key
 from vfio_kit.guest.ssh import Target
@@ -49,30 +56,60 @@ def end_without_status(channel: paramiko.Channel) -> None:
     channel.close()
 
 
+def shell(*argv: str) -> Callable[[str], Behaviour]:
+    """What a login shell makes of the line that comes: it is really run, with its stdin."""
+
+    def of(line: str) -> Behaviour:
+        def behave(channel: paramiko.Channel) -> None:
+            stdin = channel.makefile("rb").read()
+            done = subprocess.run(
+                [*argv, "-c", line], check=False, input=stdin, capture_output=True
+            )
+            channel.sendall(done.stdout)
+            channel.sendall_stderr(done.stderr)
+            channel.send_exit_status(done.returncode)
+            channel.close()
+
+        return behave
+
+    return of
+
+
 class _Interface(paramiko.ServerInterface):
-    def __init__(
-        self, client_key: KeyPair, commands: Mapping[str, Behaviour], closed_until: float
-    ) -> None:
-        self._client_key = client_key
-        self._closed_until = closed_until
-        self._commands = commands
+    """One connection's view of the server."""
+
+    def __init__(self, server: "SshServer") -> None:
+        self._server = server
+        self.destinations: dict[int, tuple[str, int]] = {}
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        known = key.get_base64() == self._client_key.public.split()[1]
-        opened = time.monotonic() >= self._closed_until
+        self._server.offered.append(key.get_base64())
+        known = key.get_base64() == self._server.client_key.public.split()[1]
+        opened = time.monotonic() >= self._server.closed_until
         return AUTH_SUCCESSFUL if known and opened else AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return OPEN_SUCCEEDED
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        line = command.decode()
         missing = answer(CommandResult(127, "", "command not found\n"))
-        behave = self._commands.get(plain(command.decode()), missing)
+        if self._server.shell is not None:
+            behave = self._server.shell(line)
+        else:
+            behave = self._server.commands.get(plain(line), missing)
         threading.Thread(target=_quietly, args=(behave, channel), daemon=True).start()
         return True
+
+    def check_channel_direct_tcpip_request(
+        self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
+    ) -> int:
+        self._server.tunnels.append(destination)
+        self.destinations[chanid] = destination
+        return OPEN_SUCCEEDED if self._server.forwards else OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
 
 
 def plain(line: str) -> str:
@@ -90,8 +127,21 @@ def _quietly(behave: Behaviour, channel: paramiko.Channel) -> None:
         return  # the client went away: tests make it do so
 
 
+def _pump(
+    read: Callable[[int], bytes], write: Callable[[bytes], object], end: Callable[[], object]
+) -> None:
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        while data := read(1 << 15):
+            write(data)
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        end()
+
+
 class SshServer:
     """Listens on 127.0.0.1 while it is entered; `commands` maps a command to its behaviour.
+
+    shell: instead of `commands`, what a login shell makes of any line.
+    forwards: it is a jump host. tunnels: where it was asked to go; offered: the keys it was shown.
 
     banner_delay is in seconds: how long an accepted connection waits for the server's first line.
     closed_for: for how many seconds every login is refused, as pam_nologin does at boot.
@@ -103,11 +153,17 @@ class SshServer:
         commands: Mapping[str, Behaviour] | None = None,
         banner_delay: float = 0,
         closed_for: float = 0,
+        shell: Callable[[str], Behaviour] | None = None,
+        forwards: bool = False,
+        client_key: KeyPair | None = None,
     ) -> None:
-        self.host_key, self.client_key = new_key("root@vm"), new_key("client@vm")
+        self.host_key, self.client_key = new_key("root@vm"), client_key or new_key("client@vm")
         self.identity = folder / "id_ed25519"
         self.identity.write_text(self.client_key.private)
-        self._interface = _Interface(self.client_key, commands or {}, time.monotonic() + closed_for)
+        self.commands, self.shell, self.forwards = commands or {}, shell, forwards
+        self.closed_until = time.monotonic() + closed_for
+        self.tunnels: list[tuple[str, int]] = []
+        self.offered: list[str] = []
         self._banner_delay = banner_delay
         self._folder = folder
         self._transports: list[paramiko.Transport] = []
@@ -157,7 +213,29 @@ class SshServer:
             transport = paramiko.Transport(connection)
             self._transports.append(transport)
             transport.add_server_key(key)
+            interface = _Interface(self)
             try:
-                transport.start_server(server=self._interface, event=threading.Event())
+                transport.start_server(server=interface, event=threading.Event())
             except (OSError, EOFError, paramiko.SSHException):
                 continue
+            if self.forwards:
+                threading.Thread(target=_forward, args=(transport, interface), daemon=True).start()
+
+
+def _forward(transport: paramiko.Transport, interface: _Interface) -> None:
+    """Carries the tunnels of one connection, until it ends."""
+    while transport.is_alive():
+        channel = transport.accept(0.1)
+        if channel is None or channel.get_id() not in interface.destinations:
+            continue
+        try:
+            onward = socket.create_connection(interface.destinations[channel.get_id()], timeout=10)
+        except OSError:
+            channel.close()
+            continue
+        onward.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for way in (
+            (channel.recv, onward.sendall, onward.close),
+            (onward.recv, channel.sendall, channel.close),
+        ):
+            threading.Thread(target=_pump, args=way, daemon=True).start()

@@ -11,6 +11,8 @@ _PACKAGES = {
     "gcc": "gcc libc6-dev",
     "xorriso": "xorriso",
     "qemu-img": "qemu-utils",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
 }
 
 

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -15,7 +15,7 @@ number is memory (about 1 MiB each) and open files (up to five each, of 1024 as 
 
 def for_each(
     items: Iterable[Item], work: Callable[[Item], Result], most: int = MOST
-) -> Iterator[tuple[Item, Result | Exception]]:
+) -> Generator[tuple[Item, Result | Exception], None, None]:
     """Does `work` for every item, at most `most` at a time; yields each as it ends.
 
     What `work` raises is the result of that item and stops no other. Whoever stops iterating
