@@ -4,6 +4,8 @@ import base64
 import hashlib
 import re
 from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.values import at, function
+from vfio_kit.analysis.advice.fit import pair_misfit
 from vfio_kit.analysis.provisioning import provisioning_of
 from vfio_kit.analysis.software import (
     Card,
@@ -21,6 +24,7 @@ from vfio_kit.analysis.software import (
     choose,
     choose_baked,
 )
+from vfio_kit.analysis.software.rows import toolkits
 from vfio_kit.assets import asset_dir
 from vfio_kit.errors import Refused, UsageError
 from vfio_kit.knowledge.branches import BRANCHES
@@ -39,6 +43,7 @@ from vfio_kit.model import Level, PciDevice
 from vfio_kit.model.advice import Advice, Version
 from vfio_kit.model.vm import BakedImage, CudaWay, Software
 
+REPOSITORY = Path(__file__).parents[2]
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 PATTERN = re.compile(r"[a-z0-9][a-z0-9+.?*-]+")
 
@@ -80,7 +85,8 @@ def test_a_driver_builds_for_the_kernel_of_its_guest(row: DriverRow) -> None:
 @each_driver
 def test_a_driver_is_held_and_nothing_that_it_needs_is_kept_away(row: DriverRow) -> None:
     assert set(row.packages) & set(row.hold)
-    assert not {*row.packages, *row.hold} & set(row.never)
+    for name in (*row.packages, *row.hold):
+        assert not any(fnmatchcase(name, pattern) for pattern in row.never), name
     assert all(PACKAGE.fullmatch(name) for name in (*row.packages, *row.hold, *row.compilers))
     assert all(PATTERN.fullmatch(name) for name in row.never)
     assert {"cuda", "cuda-drivers*"} <= set(row.never)
@@ -91,6 +97,17 @@ def test_the_toolkit_that_comes_with_a_driver_is_one_that_it_speaks(row: DriverR
     (branch,) = (one for one in BRANCHES if one.number == row.branch)
     assert row.default_cuda is not None
     assert CUDA_ROWS[row.guest, row.default_cuda].version <= branch.cuda
+
+
+@each_driver
+def test_the_manual_has_every_driver_with_its_toolkits(row: DriverRow) -> None:
+    others = [
+        toolkit.name
+        for toolkit in reversed(toolkits(row.guest))
+        if toolkit.name != row.default_cuda and not pair_misfit(row.branch, toolkit.version)
+    ]
+    line = f"| {row.guest} | {row.name} | {row.default_cuda} | {', '.join(others) or '–'} |"
+    assert line in (REPOSITORY / "docs/spec.md").read_text("utf-8").splitlines()
 
 
 @each_cuda

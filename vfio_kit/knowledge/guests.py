@@ -16,7 +16,8 @@ class Kernel:
     never: tuple[str, ...]
     """Patterns of packages that would bring another series, pinned to never."""
     unfit: tuple[str, ...]
-    """What `uname -r` ends with where no driver is built: kernels with parts left out."""
+    """What `uname -r` ends with where nobody is known to have built a driver: kernels that leave
+    parts out."""
     source: str
 
 
@@ -42,8 +43,10 @@ GUESTS: dict[str, Guest] = {
             "ubuntu",
             # The root label is Ubuntu's own; LABEL= is resolved by its initrd.
             "LABEL=cloudimg-rootfs",
-            # linux-virtual is the general kernel without its extra modules; minimal images boot
-            # linux-kvm, which leaves out what the modules need.
+            # linux-virtual is the general kernel without its extra modules. Minimal images boot
+            # linux-kvm, which leaves out virtual terminals and whole subsystems:
+            # https://github.com/canonical/mir/issues/518,
+            # https://github.com/zonca/jupyterhub-deploy-kubernetes-jetstream/issues/80
             Kernel(
                 "5.15.",
                 ("linux-*-hwe-22.04*",),

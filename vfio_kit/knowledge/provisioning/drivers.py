@@ -36,8 +36,9 @@ def _jammy(name: str, default_cuda: str) -> DriverRow:
         hold=(headless, utils, dkms, libraries),
         never=(
             *_CUDA_METAPACKAGES,
-            f"nvidia-headless-{branch}-server{other}",
-            f"nvidia-dkms-{branch}-server{other}",
+            *(f"nvidia-headless-{branch}-server{other}", f"nvidia-dkms-{branch}-server{other}"),
+            *("nvidia-driver-*", f"nvidia-headless-{branch}", f"nvidia-headless-{branch}-open"),
+            *(f"nvidia-utils-{branch}", f"libnvidia-compute-{branch}"),
         ),
         default_cuda=default_cuda,
         source=f"{_JAMMY}{branch}-server{end}",

@@ -4,15 +4,12 @@ The schema is the class `GuestSpec`; every error names the key and, where a file
 line. See docs/spec.md for the keys.
 """
 
-import base64
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,101 +19,30 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from vfio_kit.errors import UsageError
-from vfio_kit.knowledge.guests import DEFAULT_GUEST, GUESTS
-from vfio_kit.knowledge.provisioning import CUDAS, DEFAULT_DRIVER, DRIVERS, NO_DRIVER
+from vfio_kit.knowledge.guests import DEFAULT_GUEST
+from vfio_kit.knowledge.provisioning import DEFAULT_DRIVER, NO_CUDA, NO_DRIVER
 from vfio_kit.model import PciAddress
-from vfio_kit.model.vm import PAGE_SIZES, BootMode, check_name
+from vfio_kit.model.vm import PAGE_SIZES, BootMode
+from vfio_kit.spec.fields import (
+    AbsolutePath,
+    Capability,
+    Cuda,
+    Driver,
+    GpuAddress,
+    GuestSystem,
+    NetworkName,
+    Package,
+    PublicKey,
+    UserName,
+    VmName,
+)
 
-_KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-", "sk-ssh-ed25519", "sk-ecdsa-sha2-")
 _LONGEST = 1 << 20
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("holds a control character")
-    return text
-
-
-def _absolute(text: str) -> str:
-    if not text.startswith("/"):
-        raise ValueError("is not an absolute path")
-    return _printable(text)
-
-
-def _known_guest(text: str) -> str:
-    if text not in GUESTS:
-        raise ValueError(f"is not a guest system that is known: {', '.join(GUESTS)}")
-    return text
-
-
-def _known_driver(text: str) -> str:
-    if text not in DRIVERS:
-        raise ValueError(f"is not a driver that can be installed: {', '.join(DRIVERS)}")
-    return text
-
-
-def _known_cuda(text: str) -> str:
-    if text not in CUDAS:
-        raise ValueError(f"is not a CUDA toolkit that can be installed: {', '.join(CUDAS)}")
-    return text
-
-
-def _package(text: str) -> str:
-    """NAME or NAME=VERSION (Debian policy 5.6.1 and 5.6.12); it becomes a word of apt-get's."""
-    if re.fullmatch(r"[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?", text) is None:
-        raise ValueError("is no package, as in nvtop or nvtop=1.2.2-1")
-    return text
-
-
-def _gpu_address(text: str) -> str:
-    try:
-        return str(PciAddress.parse(text))
-    except UsageError as error:
-        raise ValueError(f"{error.message}; {error.hint}") from None
-
-
-def _public_key(text: str) -> str:
-    """type, base64 data and a comment; the data begins with the length and the name of the type."""
-    key_type, _, rest = _printable(text).partition(" ")
-    try:
-        data = base64.b64decode(rest.partition(" ")[0], validate=True)
-    except ValueError:
-        data = b""
-    inner = len(key_type).to_bytes(4, "big") + key_type.encode()
-    if not key_type.startswith(_KEY_TYPES) or not data.startswith(inner) or len(data) < 50:
-        raise ValueError("is not an OpenSSH public key (the content of a .pub file)")
-    return text
-
-
-def _vm_name(text: str) -> str:
-    try:
-        check_name(text)
-    except UsageError as error:
-        raise ValueError(f"is no name for a VM: {error.hint}") from None
-    return text
-
-
-def _user_name(text: str) -> str:
-    if re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", text) is None:
-        raise ValueError("is no user name: 1 to 32 of a-z, 0-9, _ and -, not first a digit or -")
-    if text == "root":
-        raise ValueError("root cannot log in over SSH; give another user, who has sudo")
-    return text
 
 
 def _rule(key: str, message: str) -> PydanticCustomError:
     """An error about how keys go together, told at `key`."""
     return PydanticCustomError("rule", "{message}", {"key": key, "message": message})
-
-
-def _capability(text: str) -> str:
-    if re.fullmatch(r"[1-9][0-9]?\.[0-9]", text) is None:
-        raise ValueError("is no compute capability, as in 5.2")
-    return text
-
-
-AbsolutePath = Annotated[str, AfterValidator(_absolute)]
-GpuAddress = Annotated[str, AfterValidator(_gpu_address)]
 
 
 class _Section(BaseModel):
@@ -150,29 +76,27 @@ class BootSpec(_Section):
 class NetworkSpec(_Section):
     """[network]: the libvirt network that the guest's interface joins."""
 
-    name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)] = (
-        "default"
-    )
+    name: NetworkName = "default"
 
 
 class SshSpec(_Section):
     """[ssh]: who may log in, beside the key that vfio-kit makes for the VM."""
 
-    user: Annotated[str, AfterValidator(_user_name)] | None = None
-    authorized_keys: list[Annotated[str, AfterValidator(_public_key)]] = []
+    user: UserName | None = None
+    authorized_keys: list[PublicKey] = []
 
 
 class GuestSpec(_Section):
     """A VM as the operator wants it. Sizes: memory in MiB, disk in GiB."""
 
-    name: Annotated[str, AfterValidator(_vm_name)]
+    name: VmName
     gpus: Annotated[list[GpuAddress], Field(min_length=1)]
-    guest: Annotated[str, AfterValidator(_known_guest)] = DEFAULT_GUEST
+    guest: GuestSystem = DEFAULT_GUEST
     image: AbsolutePath | None = None
-    driver: Annotated[str, AfterValidator(_known_driver)] = DEFAULT_DRIVER
-    cuda: Annotated[str | None, AfterValidator(_known_cuda)] = None
+    driver: Driver = DEFAULT_DRIVER
+    cuda: Cuda | None = None
     cuda_way: Literal["packages", "runfile"] = "packages"
-    packages: Annotated[list[Annotated[str, AfterValidator(_package)]], Field(max_length=200)] = []
+    packages: Annotated[list[Package], Field(max_length=200)] = []
     bundle: AbsolutePath | None = None
     cpus: Annotated[int, Field(ge=1, le=1024)] = 4
     memory: Annotated[int, Field(ge=256, le=16 * 1024 * 1024)] = 8192
@@ -190,7 +114,7 @@ class GuestSpec(_Section):
             raise _rule("memory", f"{self.memory} MiB are no whole pages of {self.hugepages}")
         if len(set(self.gpus)) != len(self.gpus):
             raise _rule("gpus", "the same address is there twice")
-        if self.driver == NO_DRIVER and self.cuda not in (None, "none"):
+        if self.driver == NO_DRIVER and self.cuda not in (None, NO_CUDA):
             raise _rule("cuda", "without a driver nothing runs what CUDA compiles")
         return self
 
@@ -205,7 +129,7 @@ class BakeSpec(GuestSpec):
     gpus: list[GpuAddress] = []
     memory: Annotated[int, Field(ge=256, le=16 * 1024 * 1024)] = 4096
     hugepages: Literal["2M", "1G", "off"] = "off"
-    capabilities: list[Annotated[str, AfterValidator(_capability)]] = []
+    capabilities: list[Capability] = []
     """Compute capabilities of the cards that the image is made for."""
 
 
