@@ -22,6 +22,7 @@ _COMMANDS: dict[str, str] = {
     "render": "write the files: libvirt domain, QEMU script, cloud-init seed",
     "snapshot": "pack what scan and plan read, to look at it elsewhere",
     "image": "download and check the cloud images of guest systems",
+    "bake": "make an image that has driver, CUDA and packages in it",
     "up": "take a GPU into a running VM that answers over SSH",
     "verify": "prove the GPU in a guest: nvidia-smi and deviceQuery",
     "list": "the VMs that are up",

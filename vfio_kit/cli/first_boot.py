@@ -43,7 +43,9 @@ class LeftUnfinished(LeftRunning):
 class FirstBootWatch:
     """A VM that was started, and whoever waits for it. deadline is on the monotonic clock.
 
-    address: where it answered last; None as long as it has not.
+    mode     the mode of the provisioning that is due: guest or bake.
+    stays    whether the VM is left running when its first boot has failed.
+    address  where it answered last; None as long as it has not.
     """
 
     plan: "UpPlan"
@@ -52,6 +54,7 @@ class FirstBootWatch:
     deadline: float
     report: FirstBootReport
     mode: str = "guest"
+    stays: bool = True
     address: str | None = None
 
     def wait(self, at_end: Callable[["Followed"], None] = lambda _connection: None) -> None:
@@ -180,12 +183,13 @@ class FirstBootWatch:
     def _left(
         self, kind: type[LeftRunning], story: str, diagnosis: "Diagnosis | None" = None
     ) -> LeftRunning:
-        name, hints = self.plan.domain.name, []
+        domain, hints = self.plan.domain, []
         if diagnosis is not None and diagnosis.meaning:
             pain = f"{diagnosis.pain}: " if diagnosis.pain else ""
             hints = [f"{pain}{diagnosis.meaning}", diagnosis.remedy]
-        console = f"its console: {self.plan.domain.console_log}"
-        inside = "in the guest: cloud-init status --long; less /var/log/cloud-init-output.log"
-        hints += [console if kind is LeftUnfinished else inside]
-        hints += [f"it was left running; vfio-kit down {name} takes it away"]
-        return kind(f"{name} {story}", "\n".join(hints))
+        if kind is LeftUnfinished or not self.stays:
+            hints += [f"its console: {domain.console_log}"]
+        if self.stays:
+            hints += ["in the guest: cloud-init status --long; less /var/log/cloud-init-output.log"]
+            hints += [f"it was left running; vfio-kit down {domain.name} takes it away"]
+        return kind(f"{domain.name} {story}", "\n".join(hints))

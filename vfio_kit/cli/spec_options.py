@@ -13,7 +13,7 @@ from vfio_kit.model.vm import CudaWay
 
 if TYPE_CHECKING:
     from vfio_kit.model.vm import BakedImage, UpPlan
-    from vfio_kit.spec import GuestSpec
+    from vfio_kit.spec import BakeSpec, GuestSpec
 
 Command = Callable[..., Any]
 
@@ -157,9 +157,38 @@ _PARAMETER = {
 }
 
 
+_BAKE_OPTIONS = (
+    # The GPUs of a spec file stay where they are, and a VM without one pins no memory.
+    *(row for row in _SPEC_OPTIONS if row[0] not in ("gpus", "accept_loss", "memory", "hugepages")),
+    (
+        "memory",
+        click.option("--memory", type=int, metavar="MIB", help="The VM's memory.  [default: 4096]"),
+    ),
+    (
+        "capabilities",
+        click.option(
+            "--cc",
+            "capabilities",
+            multiple=True,
+            metavar="X.Y",
+            help="Compute capability of a card that the image is for, as in 5.2; may be repeated.",
+        ),
+    ),
+)
+
+
 def spec_options(function: Command) -> Command:
     """The options that make up a spec, and --spec FILE beneath them."""
-    for _, option in reversed(_SPEC_OPTIONS):
+    return _with_options(function, _SPEC_OPTIONS)
+
+
+def bake_options(function: Command) -> Command:
+    """The options that make up the spec of an image, and --spec FILE beneath them."""
+    return _with_options(function, _BAKE_OPTIONS)
+
+
+def _with_options(function: Command, rows: tuple[tuple[str, Any], ...]) -> Command:
+    for _, option in reversed(rows):
         function = option(function)
     return click.option(
         "--spec",
@@ -173,11 +202,23 @@ def spec_from(spec_file: Path | None, name: str | None, values: dict[str, Any]) 
     """The spec of a command's parameters; takes the spec's options out of `values`."""
     from vfio_kit.spec import load_spec
 
+    return load_spec(spec_file, _taken(name, _SPEC_OPTIONS, values))
+
+
+def bake_spec_from(spec_file: Path | None, name: str, values: dict[str, Any]) -> "BakeSpec":
+    """As spec_from, for an image that is to be made."""
+    from vfio_kit.spec import load_bake_spec
+
+    return load_bake_spec(spec_file, _taken(name, _BAKE_OPTIONS, values))
+
+
+def _taken(
+    name: str | None, rows: tuple[tuple[str, Any], ...], values: dict[str, Any]
+) -> dict[str, Any]:
     options: dict[str, Any] = {"name": name}
-    for key, _ in _SPEC_OPTIONS:
-        value = values.pop(_PARAMETER.get(key, key))
-        options[key] = _for_spec(value)
-    return load_spec(spec_file, options)
+    for key, _ in rows:
+        options[key] = _for_spec(values.pop(_PARAMETER.get(key, key)))
+    return options
 
 
 def _for_spec(value: Any) -> Any:
@@ -196,12 +237,19 @@ def plan_from(
     tolerated: frozenset[str] = frozenset(),
     baked: "BakedImage | None" = None,
 ) -> "UpPlan":
-    """Reads the host and plans; `tolerated` and `baked` as make_plan takes them."""
+    """Reads the host and plans; `tolerated` and `baked` as make_plan takes them.
+
+    Of an image that lies on this machine its manifest says what it holds, if it has one.
+    """
     from vfio_kit.plan import make_plan
 
     for folder in (state_dir, image_dir):
         if not str(folder).isprintable():
             raise UsageError(f"the path {str(folder)!r} holds a control character")
+    if baked is None and spec.image and root == Path("/"):
+        from vfio_kit.apply.manifest import baked_image
+
+        baked = baked_image(Path(spec.image))
     host = read_named_host(root)
     return make_plan(
         host,
