@@ -21,8 +21,11 @@ def _repository(name: str) -> AptRepository:
         key_uri=f"{uri}3bf863cc.pub",
         key_fingerprint=_KEY,
         key_asset=f"keys/{_KEY}.asc",
-        # The driver comes from the distribution.
-        never=("nvidia-*", "libnvidia-*", "cuda-drivers*", "libcuda*", "xserver-xorg-video-*"),
+        # The driver comes from the distribution, with all of its parts.
+        never=(
+            *("nvidia-*", "libnvidia-*", "cuda-drivers*", "libcuda1*", "firmware-nvidia-*"),
+            *("lib*-nvidia*", "xserver-xorg-video-*"),
+        ),
     )
 
 
