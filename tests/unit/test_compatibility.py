@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vfio_kit.analysis.advice.chips import chip_of, family_of, find_gpus, short_name
-from vfio_kit.analysis.advice.compatibility import advise
+from vfio_kit.analysis.advice.compatibility import advise, advise_capability
 from vfio_kit.host.names import name_lookup
 from vfio_kit.knowledge.branches import BRANCHES, Branch
 from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES
@@ -319,6 +319,23 @@ def test_nothing_is_said_to_fail_that_nobody_tried() -> None:
         "Tesla T4: no driver of a stable release is known to build on Linux 7.9.1; if none does, "
         "passthrough, driver 580.173.02 with CUDA 13.0"
     )
+
+
+@pytest.mark.parametrize(("device_id", "driver"), [(0x1EB8, "580"), (0x2B85, "580-open")])
+def test_a_driver_that_is_not_the_default_is_to_be_asked_for(device_id: int, driver: str) -> None:
+    one = advice(device_id, "7.9.1").recommendation
+    assert (one.installed, one.guest) == (True, "ubuntu-22.04")
+    assert one.notes == (f"ask for it: --driver {driver}",)
+
+
+def test_a_compute_capability_stands_for_its_cards() -> None:
+    for capability, (device_id, *_) in CARDS.items():
+        found = advise_capability(capability)
+        assert isinstance(found, Advice)
+        card = advice(device_id)
+        assert (found.branches, found.last_branch) == (card.branches, card.last_branch)
+        assert (found.first_cuda, found.last_cuda) == (card.first_cuda, card.last_cuda)
+    assert isinstance(advise_capability("4.0"), UnknownGpu)
 
 
 def test_a_current_card_on_a_kernel_that_is_not_known() -> None:
