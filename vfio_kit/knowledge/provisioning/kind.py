@@ -68,10 +68,8 @@ class DriverRow:
     default_cuda: str | None
     """The toolkit that comes with it where the spec says nothing; a row of the toolkits."""
     source: str
-    headers: str = "linux-headers-$(uname -r)"
-    """What DKMS builds against; $(uname -r) is the running kernel."""
     compilers: tuple[str, ...] = ("gcc", "make")
-    """What builds the module, beside DKMS."""
+    """What builds the module, beside DKMS and the headers of the guest's kernel."""
     components: tuple[str, ...] = ()
     """Components of the distribution's archive that must be switched on, beside main."""
 
