@@ -125,10 +125,10 @@ def test_any_text_is_a_list_of_functions(words: str) -> None:
             "1 of 2 GPUs: 0000:01:00.0 [10de:13f1]",
         ),
         (
-            M4000_PCI.replace("config de 10 f1 13", "config ff ff ff ff"),
+            M4000_PCI.replace("config a1 00 00 03", "config ff ff ff ff", 2),
             M4000,
             "fallen-off-bus",
-            "config space reads ff: 0000:01:00.0 [10de:13f1]",
+            "no longer answers on the bus: 0000:01:00.0 [10de:13f1]",
         ),
     ],
 )
@@ -137,6 +137,13 @@ def test_functions_that_are_not_as_planned(
 ) -> None:
     found = rung("pci", planned, pci=said(output))
     assert (found.status, found.cause, found.evidence) == (FAILED, cause, evidence)
+
+
+def test_a_link_of_ones_is_a_card_that_has_gone() -> None:
+    """VFIO answers for the header, also where the card no longer does."""
+    pci = M4000_PCI.replace("link_width 16", "link_width 63", 2)
+    assert rung("pci", pci=said(pci)).cause == "fallen-off-bus"
+    assert parse_functions(pci)[1].link.width is None
 
 
 def test_half_a_k80_is_missing() -> None:
@@ -294,6 +301,12 @@ def test_another_driver_holds_the_card(driver: str) -> None:
     found = changed("module", "driver nvidia\n", f"driver {driver}\n")
     assert (found.status, found.cause) == (FAILED, "other-driver")
     assert found.evidence == f"{driver} holds 0000:01:00.0 [10de:13f1]"
+
+
+def test_a_card_that_is_kept_for_another_driver() -> None:
+    found = changed("module", "(null)\ndriver nvidia\n", "vfio-pci\n")
+    assert (found.status, found.cause) == (FAILED, "driver-override")
+    assert found.evidence == "driver_override keeps 0000:01:00.0 [10de:13f1] for vfio-pci"
 
 
 def test_a_loaded_module_that_does_not_take_the_card() -> None:

@@ -96,7 +96,7 @@ def machine_with_a_gpu(root: Path) -> None:
     sysfs(
         root, "pci0000:00/0000:00:01.0/0000:01:00.0", "nvidia",
         vendor="0x10de\n", **{"class": "0x030000\n"}, device="0x13f1\n", enable="1\n",
-        config=bytes.fromhex("de10f113") + bytes(60), **LINK,
+        config=bytes.fromhex("de10f11300000000a1000003") + bytes(52), **LINK,
         resource="0x00000000fc000000 0x00000000fcffffff 0x0000000000040200\n"
         "0x0000000800000000 0x000000080fffffff 0x000000000014220c\n" + 15 * ZERO,
     )  # fmt: skip
@@ -128,7 +128,8 @@ def test_the_functions_of_a_machine(run: Run, tmp_path: Path) -> None:
 
 def test_a_function_that_has_fallen_off_the_bus(run: Run, tmp_path: Path) -> None:
     machine_with_a_gpu(tmp_path)
-    (tmp_path / "sys/bus/pci/devices/0000:01:00.0/config").write_bytes(b"\xff" * 64)
+    config = tmp_path / "sys/bus/pci/devices/0000:01:00.0/config"
+    config.write_bytes(bytes.fromhex("de10f113") + b"\xff" * 60)
     assert [f.answers for f in parse_functions(run("pci", "od").stdout)] == [True, False]
 
 

@@ -34,9 +34,9 @@ for d in *; do
   read -r v 2>/dev/null <"$d/vendor" && read -r c <"$d/class" || continue
   case $v$c in 0x10de*|*0x03????) ;; *) continue ;; esac
   echo "function $d"
-  for f in vendor device class enable; do show $f "$d/$f"; done
+  for f in vendor device class enable driver_override; do show $f "$d/$f"; done
   driver=$(cd -P "$root/$d/driver" 2>/dev/null && pwd) && echo "driver ${driver##*/}"
-  echo "config $(od -An -v -tx1 -N4 "$d/config" 2>/dev/null)"
+  echo "config $(od -An -v -tx1 -j8 -N4 "$d/config" 2>/dev/null)"
   links '' "$d"
   n=0
   while [ $n -lt 6 ] && read -r start end flags; do
@@ -51,8 +51,8 @@ done 2>/dev/null
 :"""
 """NVIDIA's functions of every class, display controllers of every vendor, and the port above.
 
-Config space is read anew, in place of sysfs' ids, which are those of the boot: a device that has
-fallen off the bus answers ff.
+Revision and class are read anew from config space: those of a device that has fallen off the bus
+are ff. The ids in front of them say nothing: VFIO keeps a copy of these.
 """
 
 _MODULE = """PATH=$PATH:/usr/sbin:/sbin

@@ -11,6 +11,7 @@ from vfio_kit.model.health import LinkHealth
 _DISPLAY = 0x03
 _RED_HAT = 0x1B36
 _QEMU_ROOT_PORT = 0x000C
+_ONES = "63"
 # A width that is not known reads as 0, as 63 with all bits set, and as 255 in sysfs.
 _WIDTHS = frozenset((1, 2, 4, 8, 12, 16, 32))
 
@@ -42,8 +43,10 @@ class GuestFunction:
     device: int
     class_code: int
     driver: str | None
+    override: str | None
+    """The only driver that may take it, by `driver_override`; None where any may."""
     answers: bool
-    """False where its config space reads ff: it has fallen off the bus."""
+    """False where its registers read as ones: it has fallen off the bus."""
     link: LinkHealth
     bars: tuple[GuestBar, ...]
     port: Port | None
@@ -94,18 +97,26 @@ def _function(block: _Block) -> GuestFunction | None:
         return None
     if vendor is None or device is None or class_code is None:
         return None
-    config = _first(block, "config") or ""
+    override = _first(block, "driver_override")
     return GuestFunction(
         address=str(address),
         vendor=vendor,
         device=device,
         class_code=class_code,
         driver=_first(block, "driver"),
-        answers=config.split() != ["ff"] * 4,
+        override=None if override == "(null)" else override,
+        answers=not _gone(block),
         link=_link(block, ""),
         bars=tuple(_bar(line) for line in block.get("bar", ())),
         port=_port(block),
     )
+
+
+def _gone(block: _Block) -> bool:
+    """Whether revision and class, or the widths of the link, are all ones."""
+    config = (_first(block, "config") or "").split()
+    widths = {_first(block, f"{which}_link_width") for which in ("current", "max")}
+    return config == ["ff"] * 4 or widths == {_ONES}
 
 
 def _port(block: _Block) -> Port | None:

@@ -119,6 +119,12 @@ KERNEL_LOG: tuple[Signature, ...] = (
         "blacklist nouveau in the guest, renew its initramfs, and reboot it",
     ),
     _row(
+        "none-probed",
+        "NVRM: No NVIDIA devices probed",
+        "other drivers hold every GPU, and the module was unloaded again",
+        "blacklist nouveau in the guest, renew its initramfs, and reboot it",
+    ),
+    _row(
         "probe-failed",
         "NVRM: The NVIDIA probe routine failed",
         "the driver refused the GPU",

@@ -43,7 +43,7 @@ def _functions_check(
 ) -> Check:
     lost = [str(f) for f in ours if not f.answers]
     if lost:
-        evidence = f"config space reads ff: {', '.join(lost)}"
+        evidence = f"no longer answers on the bus: {', '.join(lost)}"
         return _failed("pci", evidence, _RESTART, "fallen-off-bus")
     want, have = Counter(planned.functions), Counter(f.ids for f in ours)
     if planned.functions and want - have:

@@ -23,6 +23,10 @@ _SAYS_WHY = frozenset(
 
 _LOG = "in the guest: sudo modprobe nvidia; then sudo dmesg | grep -i -e NVRM -e nvidia"
 _INSTALL = "install the driver of the card's branch: vfio-kit advise names it"
+_OVERRIDE = (
+    "in the guest: echo | sudo tee /sys/bus/pci/devices/ADDRESS/driver_override; "
+    "sudo modprobe nvidia"
+)
 _BLACKLIST = "blacklist it in the guest, renew the initramfs, and reboot the guest"
 
 
@@ -38,6 +42,10 @@ def module_check(
     held = [f"{gpu.driver} holds {gpu}" for gpu in nvidia if gpu.driver not in (None, _DRIVER)]
     if held:
         return _failed(", ".join(held), _BLACKLIST, "other-driver"), state
+    kept = [f"{gpu} for {gpu.override}" for gpu in nvidia if gpu.override not in (None, _DRIVER)]
+    if kept:
+        evidence = f"driver_override keeps {', '.join(kept)}"
+        return _failed(evidence, _OVERRIDE, "driver-override"), state
     if not state.is_loaded:
         return _not_loaded(state, log), state
     unbound = [str(gpu) for gpu in nvidia if gpu.driver is None]
