@@ -24,15 +24,9 @@ from tests.machines import (
     m4000_shared,
     write_machine,
 )
-from tests.unit.fixtures import healthy
-from tests.unit.fixtures import result as fixture
-from tests.unit.ssh_server import SshServer, answer
 from vfio_kit import __version__
-from vfio_kit.apply.journal import VmFolder, VmRecord
+from vfio_kit.apply.journal import VmFolder
 from vfio_kit.cli import _COMMANDS, _cli
-from vfio_kit.guest.probe import COMMANDS
-from vfio_kit.knowledge.rungs import RUNGS
-from vfio_kit.model.health import CommandResult
 from vfio_kit.model.vm import StepKind
 
 NO_IOMMU = Machine((Function("0000:01:00.0", M4000), Function("0000:01:00.1", M4000_AUDIO)))
@@ -109,7 +103,7 @@ def test_plan_prints_the_steps_and_changes_nothing(
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert lines[:3] == [
-        "gpu-vm: ubuntu-22.04, 4 CPUs, 8192 MiB, boot bios, driver 470",
+        "gpu-vm: ubuntu-22.04, 4 CPUs, 8192 MiB, boot bios, driver 470, CUDA 11.4 by packages",
         "  0000:01:00.0 GM204GL [Quadro M4000] [10de:13f1] → guest 01:00.0",
         "  0000:01:00.1 GM204 High Definition Audio Controller [10de:0fbb] → guest 01:00.1",
     ]
@@ -134,6 +128,12 @@ def test_the_json_of_plan(tree: Callable[[Machine], Path]) -> None:
         "name": "k80",
         "guest": "debian-12",
         "driver": "none",
+        "cuda": None,
+        "cuda_way": None,
+        "capabilities": ["3.7"],
+        "packages": [],
+        "bundle": None,
+        "baked": False,
         "image": None,
         "cpus": 8,
         "memory_mib": 16384,
@@ -152,6 +152,36 @@ def test_the_json_of_plan(tree: Callable[[Machine], Path]) -> None:
     }
     assert [step["step"] for step in steps] == [kind.value for kind in StepKind]
     assert all(step.keys() == {"step", "what", "undo"} for step in steps)
+
+
+def test_plan_says_which_software_it_decided_on(tree: Callable[[Machine], Path]) -> None:
+    options = (
+        *("plan", "--gpu", "01:00.0", "--root", tree(m4000_isolated()), "--driver", "auto"),
+        *("--cuda", "11.4", "--cuda-way", "runfile", "--package", "nvtop", "--package", "mc=4"),
+        *("--bundle", "/srv/bundle"),
+    )
+    assert vfio_kit(*options).stdout.splitlines()[0] == (
+        "gpu-vm: ubuntu-22.04, 4 CPUs, 8192 MiB, boot bios, driver 580, CUDA 11.4 by runfile, "
+        "nvtop, mc=4, from /srv/bundle"
+    )
+    found = document(vfio_kit(*options, "--json"))
+    keys = ("driver", "cuda", "cuda_way", "capabilities", "packages", "bundle", "baked")
+    assert {key: found[key] for key in keys} == {
+        "driver": "580",
+        "cuda": "11.4",
+        "cuda_way": "runfile",
+        "capabilities": ["5.2"],
+        "packages": ["nvtop", "mc=4"],
+        "bundle": "/srv/bundle",
+        "baked": False,
+    }
+
+
+def test_plan_refuses_a_driver_that_is_none_for_the_card(tree: Callable[[Machine], Path]) -> None:
+    result = vfio_kit("plan", "--gpu", "03:00.0", "--driver", "580", "--root", tree(k80_pair()))
+    assert result.exit_code == 3
+    assert "470 is the last branch for this card" in result.stderr
+    assert "possible in ubuntu-22.04: --driver 470 with --cuda 11.4" in result.stderr
 
 
 def test_plan_takes_a_spec_and_options_over_it(
@@ -391,147 +421,7 @@ def test_an_output_that_there_is_not(
     assert "is not one of 'libvirt', 'qemu', 'cloud-init'" in result.stderr
 
 
-# verify
-
-
-def guest(**other: CommandResult) -> dict[str, Any]:
-    """The commands of a healthy guest, but for `other` ones."""
-    return {COMMANDS[code]: answer(said) for code, said in healthy("m4000", **other).items()}
-
-
-def verify(server: SshServer, *more: str) -> Result:
-    target = server.target()
-    assert target.known_hosts and target.identity
-    return vfio_kit(
-        *("verify", "--host", "127.0.0.1", "--port", str(server.port)),
-        *("--identity", target.identity, "--known-hosts", target.known_hosts),
-        *more,
-    )
-
-
-def test_verify_of_a_healthy_guest(tmp_path: Path) -> None:
-    with SshServer(tmp_path, guest()) as server:
-        result = verify(server)
-    assert (result.exit_code, result.stderr) == (0, "")
-    rungs = [tuple(line.split()[:2]) for line in result.stdout.splitlines()[: len(RUNGS)]]
-    assert rungs == [
-        ("skipped" if rung.code in ("burn", "expect") else "ok", rung.code) for rung in RUNGS
-    ]
-    assert result.stdout.endswith("127.0.0.1: healthy\n")
-
-
-def test_the_json_of_verify(tmp_path: Path) -> None:
-    with SshServer(tmp_path, guest()) as server:
-        result = verify(server, "--json")
-    found = document(result)
-    checks = found.pop("checks")
-    assert found == {
-        "schema": "vfio-kit/verify/1",
-        "host": "127.0.0.1",
-        "healthy": True,
-        "gpus": [
-            {
-                "name": "Quadro M4000",
-                "driver": "470.256.02",
-                "cuda": "11.4",
-                "memory_mib": 8126,
-                "compute_capability": "5.2",
-                "device_query": "PASS",
-            }
-        ],
-    }
-    assert [check["code"] for check in checks] == [rung.code for rung in RUNGS]
-    assert all(c.keys() == {"code", "status", "cause", "evidence", "remedy"} for c in checks)
-
-
-def test_verify_of_a_guest_whose_driver_is_not_loaded(tmp_path: Path) -> None:
-    broken = guest(nvidia_smi=fixture("nvidia-smi/driver-not-loaded.text.txt"))
-    with SshServer(tmp_path, broken) as server:
-        result = verify(server)
-    assert result.exit_code == 3
-    assert "failed   nvidia-smi     driver-not-loaded: the NVIDIA kernel module is not loaded" in (
-        result.stdout
-    )
-    assert "         → in the guest: sudo modprobe nvidia" in result.stdout
-    assert result.stdout.endswith("127.0.0.1: not healthy\n")
-
-
-def closed_port(tmp_path: Path) -> str:
-    with SshServer(tmp_path) as server:
-        return str(server.port)
-
-
-def test_a_guest_that_cannot_be_reached_is_exit_code_6_with_a_report(tmp_path: Path) -> None:
-    known = tmp_path / "known_hosts"
-    known.touch()
-    port = closed_port(tmp_path)
-    arguments = ("--host", "127.0.0.1", "--port", port, "--known-hosts", str(known))
-    result = vfio_kit("verify", "--json", *arguments)
-    assert result.exit_code == 6
-    found = document(result)
-    assert (found["healthy"], found["gpus"]) == (False, [])
-    assert [check["status"] for check in found["checks"]] == [
-        "failed",
-        *["not-run"] * (len(RUNGS) - 1),
-    ]
-    assert "cannot connect" in found["checks"][0]["evidence"]
-    text_result = vfio_kit("verify", *arguments)
-    assert text_result.exit_code == 6
-    assert text_result.stdout.endswith("127.0.0.1: not healthy\n")
-
-
-def test_a_guest_with_another_key_is_not_spoken_to(tmp_path: Path) -> None:
-    with SshServer(tmp_path, guest()) as server:
-        target = server.target(server.known_hosts())
-        assert target.known_hosts
-        result = vfio_kit(
-            *("verify", "--json", "--host", "127.0.0.1", "--port", str(server.port)),
-            *("--known-hosts", target.known_hosts),
-        )
-    assert result.exit_code == 6
-    assert "its host key is not known" in document(result)["checks"][0]["evidence"]
-
-
-RECORD = VmRecord(
-    name="vm",
-    uuid="86a4cc5a-31b4-55f7-b0f4-8fd81f88ec9f",
-    guest="ubuntu-22.04",
-    user="ubuntu",
-    gpus=("0000:01:00.0",),
-    network="default",
-    mac="52:54:00:52:71:3a",
-    console_log="/nowhere/vm.console",
-)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((), "give either the NAME of a VM or --host ADDR"),
-        (("vm", "--host", "127.0.0.1"), "give either the NAME of a VM or --host ADDR"),
-        (("../vm",), "'../vm' is no name for a VM"),
-        (("ghost",), "no VM 'ghost' here"),
-        (("vm",), "'vm' is not up"),
-        (("--host", "127.0.0.1", "--port", "0"), "0 is not in the range"),
-        (("--host", "127.0.0.1", "--timeout", "0"), "0 is not in the range"),
-    ],
-)
-def test_verify_wants_to_know_whom(
-    tmp_path: Path, arguments: tuple[str, ...], message: str
-) -> None:
-    VmFolder(tmp_path / "vm").create(RECORD)
-    result = vfio_kit("verify", *arguments, "--state-dir", tmp_path)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert message in result.stderr
-
-
-def test_a_vm_that_is_down_again_is_not_up(tmp_path: Path) -> None:
-    folder = VmFolder(tmp_path / "vm")
-    folder.create(RECORD)
-    folder.begin(StepKind.START, {})
-    assert vfio_kit("verify", "vm", "--state-dir", tmp_path).exit_code == 2  # no address yet
-    folder.undone(StepKind.START)
-    assert vfio_kit("verify", "vm", "--state-dir", tmp_path).exit_code == 2
+# verify: test_verify_command.py
 
 
 # snapshot
@@ -590,11 +480,8 @@ def test_a_list_that_nobody_reads_is_no_failure(tmp_path: Path) -> None:
     assert to_nobody("list", "--state-dir", tmp_path) == (0, "")
 
 
-def test_a_judgement_that_nobody_reads_is_no_success(tmp_path: Path) -> None:
-    known = tmp_path / "known_hosts"
-    known.touch()
-    arguments = ("--host", "127.0.0.1", "--port", closed_port(tmp_path), "--known-hosts", known)
-    status, stderr = to_nobody("verify", *arguments)
+def test_a_judgement_that_nobody_reads_is_no_success() -> None:
+    status, stderr = to_nobody("verify", "--host", "127.0.0.1", "--jump", "none", "--port", "1")
     assert (status, "Traceback" in stderr) == (1, False)
 
 

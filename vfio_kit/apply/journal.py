@@ -89,7 +89,7 @@ class VmRecord:
             texts += each
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("a value is of another type")
-        values |= optional | {key: tuple(each) for key, each in lists.items() if each is not None}
+        values |= optional | {key: tuple(each) for key, each in lists.items()}
         return cls(**values)
 
 
