@@ -9,7 +9,9 @@ from pathlib import Path
 from vfio_kit.knowledge.cloud_images import SigningKey
 
 BEFORE = ("--faked-system-time", "20200101T120000")
-"""As if it were the first day of 2020."""
+"""As if it were the first day of 2020; gpg's clock goes on from there."""
+LATER = ("--faked-system-time", "20200101T180000")
+"""The same day, and late enough for a key that a busy machine took its time to make."""
 
 
 class Gpg:

@@ -649,6 +649,8 @@ def test_the_proxy_of_the_environment_is_used(
 
 # A part that is there.
 
+MISFIT = "what is there does not fit to the file: from the start"
+
 
 def test_a_part_is_gone_on_with(publisher: Publisher) -> None:
     publisher.part(IMAGE[:123_456])
@@ -673,6 +675,18 @@ def test_a_part_that_is_longer_than_the_whole(publisher: Publisher) -> None:
         f"bytes={len(IMAGE) + 4}-",
         None,
     ]
+    assert publisher.notes == [f"{MISFIT}; again in 0 s"]
+
+
+def test_a_part_from_elsewhere_is_not_gone_on_with(publisher: Publisher) -> None:
+    """Two servers may well give the same name to two versions."""
+    publisher.part(b"x" * 1000)
+    fetch_image(
+        Wanted(publisher.row, mirror=publisher.server.url("/", "localhost")),
+        publisher.folder,
+        publisher.web(),
+    )
+    assert [request.range for request in publisher.server.asked("toy.img")] == [None]
 
 
 def test_a_server_that_knows_no_ranges(publisher: Publisher) -> None:
@@ -695,6 +709,7 @@ def test_a_part_of_another_version_on_a_server_that_does_not_heed_if_range(
     publisher.image.heeds_if_range = False
     assert publisher.fetch().path.read_bytes() == IMAGE
     assert [request.range for request in publisher.server.asked("toy.img")] == ["bytes=1000-", None]
+    assert publisher.notes == [f"{MISFIT}; again in 0 s"]
 
 
 def test_a_server_that_sends_another_range_than_it_was_asked_for(publisher: Publisher) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.fixtures import FIXTURES
-from tests.unit.gpg import BEFORE, Gpg, gpg_home
+from tests.unit.gpg import BEFORE, LATER, Gpg, gpg_home
 from vfio_kit.apply.openpgp import Signed, judge, verify
 from vfio_kit.errors import HostError, Refused, VfioKitError
 from vfio_kit.knowledge.cloud_images import UBUNTU_CLOUD_KEY, SigningKey
@@ -100,7 +100,7 @@ def test_a_subkey_signs_for_its_primary_key(gpg: Gpg, tmp_path: Path) -> None:
 def test_a_key_that_has_expired(gpg: Gpg, tmp_path: Path) -> None:
     fingerprint = gpg.key("expired", *BEFORE, life="1d")
     key = gpg.public(fingerprint, tmp_path / "key.asc")
-    assert refusal(DATA, gpg.sign(DATA, fingerprint, options=BEFORE), key) == "its key has expired"
+    assert refusal(DATA, gpg.sign(DATA, fingerprint, options=LATER), key) == "its key has expired"
 
 
 def test_a_key_that_was_revoked(gpg: Gpg, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_key_that_was_revoked(gpg: Gpg, tmp_path: Path) -> None:
 def test_a_signature_that_has_expired(gpg: Gpg, tmp_path: Path) -> None:
     fingerprint = gpg.key("old", *BEFORE)
     key = gpg.public(fingerprint, tmp_path / "key.asc")
-    signature = gpg.sign(DATA, fingerprint, options=(*BEFORE, "--default-sig-expire", "1d"))
+    signature = gpg.sign(DATA, fingerprint, options=(*LATER, "--default-sig-expire", "1d"))
     assert refusal(DATA, signature, key) == "it has expired"
 
 
