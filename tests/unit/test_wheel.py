@@ -85,7 +85,8 @@ def test_the_wheel_carries_its_own_templates(place: Path) -> None:
         assert {
             path.relative_to(shipped): path.read_bytes() for path in shipped.rglob("*.j2")
         } == sources
-    assert (package / "py.typed").is_file()
+    for path in ("py.typed", "_assets/templates/guest/burn.py", "schemas/verify-2.schema.json"):
+        assert (package / path).is_file()
     for row in CLOUD_IMAGES.values():
         if row.key is not None:
             assert (package / "keys" / row.key.file.name).read_bytes() == row.key.file.read_bytes()

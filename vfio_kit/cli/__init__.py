@@ -24,7 +24,7 @@ _COMMANDS: dict[str, str] = {
     "image": "download and check the cloud images of guest systems",
     "bake": "make an image that has driver, CUDA and packages in it",
     "up": "take a GPU into a running VM that answers over SSH",
-    "verify": "prove the GPU in a guest: nvidia-smi and deviceQuery",
+    "verify": "prove the GPUs in guests, rung by rung, up to deviceQuery",
     "list": "the VMs that are up",
     "down": "stop a VM and put the host back",
 }

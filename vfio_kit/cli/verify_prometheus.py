@@ -25,10 +25,11 @@ class _Metric:
 
 def prometheus_text(reports: Sequence[VerifyReport], when: datetime) -> str:
     """The file: each metric once, with its help and type; none without a sample."""
-    lines = [
-        *_head("vfio_kit_verify_timestamp_seconds", "When this file was written, since 1970."),
-        f"vfio_kit_verify_timestamp_seconds {when.timestamp():.3f}",
-    ]
+    # With a host, as all: files of several jobs may lie in one folder, and no series comes twice.
+    name = "vfio_kit_verify_timestamp_seconds"
+    lines = _head(name, "When the host was last asked, in seconds since 1970.")
+    for report in reports:
+        lines.append(_sample(name, {"host": report.host}, round(when.timestamp(), 3)))
     for metric in _METRICS:
         samples = [
             _sample(metric.name, {"host": report.host, **labels}, value)
@@ -47,7 +48,7 @@ def _head(name: str, text: str) -> list[str]:
 
 def _sample(name: str, labels: _Labels, value: float | int | bool) -> str:
     words = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-    number = f"{value:d}" if isinstance(value, int) else f"{value:.6g}"
+    number = f"{value:d}" if isinstance(value, int) else repr(value)
     return f"{name}{{{words}}} {number}"
 
 
@@ -133,7 +134,7 @@ _METRICS: tuple[_Metric, ...] = (
     _Metric(
         "vfio_kit_verify_duration_seconds",
         "How long the verification of a host took.",
-        lambda report: [({}, float(report.seconds))],
+        lambda report: [({}, round(float(report.seconds), 3))],
     ),
     _Metric("vfio_kit_gpu_info", "What the GPU is and what drives it; always 1.", _info),
     _Metric(
