@@ -85,6 +85,12 @@ def test_a_link_as_old_and_new_kernels_write_it(
     assert (found.link.speed, found.link.width) == expected
 
 
+@pytest.mark.parametrize("address", ["", "x", "0000:01:00.8"])
+def test_a_function_without_an_address_is_none(address: str) -> None:
+    function = f"function {address}\nvendor 0x10de\ndevice 0x13f1\nclass 0x030000\n"
+    assert parse_functions(function) == ()
+
+
 @given(st.text() | st.text(alphabet="function 0x10de:.\nbarclse ", max_size=200))
 def test_any_text_is_a_list_of_functions(words: str) -> None:
     parse_functions(words)
@@ -241,6 +247,19 @@ def test_no_bars_at_all() -> None:
     assert rung("bar1", pci=said(pci)).evidence == "0000:01:00.0: the kernel names no BARs"
 
 
+@pytest.mark.parametrize(
+    ("bar", "status"),
+    [
+        ("0x0000000800000000 0x00000008ffffffff", OK),
+        ("0x0000000000000000 0x00000000ffffffff", FAILED),
+    ],
+)
+def test_bars_of_another_vendors_gpu(bar: str, status: CheckStatus) -> None:
+    amd = "function 0000:01:00.0\nvendor 0x1002\ndevice 0x73bf\nclass 0x030000\n"
+    amd += f"bar {bar} 0x000000000014220c\n"
+    assert rung("bar1", Planned(("1002:73bf",), 1), pci=said(amd)).status is status
+
+
 def test_a_size_on_which_nvidia_smi_differs_is_told() -> None:
     smi = text("healthy/m4000-smi.xml").replace("<total>256 MiB", "<total>64 MiB")
     found = rung("bar1", nvidia_smi=said(smi))
@@ -324,6 +343,12 @@ def test_a_loaded_module_that_does_not_take_the_card() -> None:
 def test_the_branch_that_was_planned(branch: str | None, status: CheckStatus) -> None:
     found = rung("module", Planned(driver=branch))
     assert (found.status, found.cause) == (status, "wrong-branch" if status is FAILED else None)
+
+
+def test_the_kernel_log_says_why_it_does_not_take_the_card() -> None:
+    log = result("kernel-log/bar-unassigned.text.txt")
+    found = rung("module", pci=UNBOUND, kernel_log=log)
+    assert (found.status, found.cause) == (FAILED, "bar-unassigned")
 
 
 def test_the_open_module_is_named() -> None:

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.fixtures import healthy
+from tests.unit.values import said
 from vfio_kit.analysis.guest.kernel_log import KernelLog, parse_kernel_log
 from vfio_kit.analysis.guest.ladder.log import log_check
+from vfio_kit.analysis.guest.verification import judge_guest
 from vfio_kit.model.health import Check, CheckStatus
 
 XID = "NVRM: Xid (PCI:0000:01:00): {}, pid=0, words"
@@ -31,6 +33,12 @@ def test_a_log_that_nobody_may_read_is_never_ok(output: str) -> None:
     found = log_check(parse_kernel_log(output))
     assert (found.status, found.cause) == (CheckStatus.WARN, "unreadable")
     assert "adm" in found.remedy
+
+
+def test_a_probe_that_broke_off_is_told() -> None:
+    report = judge_guest("vm", healthy(kernel_log=said("", 124, "no end within 60 s")))
+    (found,) = [c for c in report.checks if c.code == "kernel-log"]
+    assert (found.status, found.evidence) == (CheckStatus.WARN, "no end within 60 s")
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def judge_guest(
             module,
             smi_rung,
             state_check(smi),
-            log_check(log),
+            log_check(log, asked["kernel-log"].stderr),
             query_rung,
         )
         if check.code not in _PROBES or check.code in results

@@ -31,7 +31,8 @@ def _status_check(text: str, result: CommandResult) -> Check:
     except ValueError:
         said = text or result.stderr.strip() or "no answer"
         evidence = f"exit {result.exit_status}: {said}"
-        return Check(_CODE, CheckStatus.FAILED, evidence, "run it in the guest: cloud-init status")
+        remedy = "run it in the guest: cloud-init status"
+        return Check(_CODE, CheckStatus.FAILED, evidence, remedy, "unknown")
     if status.status in ("disabled", "not run", "not started") and not status.errors:
         return Check(_CODE, CheckStatus.SKIPPED, f"status: {status.status}")
     if status.status == "running":

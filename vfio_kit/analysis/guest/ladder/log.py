@@ -13,10 +13,13 @@ _READ = (
 _WORST = (CheckStatus.FAILED, CheckStatus.WARN)
 
 
-def log_check(log: KernelLog) -> Check:
-    """The worst events first, each with its number and its last line."""
+def log_check(log: KernelLog, said: str = "") -> Check:
+    """The worst events first, each with its number and its last line.
+
+    said  what the probe wrote to stderr, which tells of one that broke off.
+    """
     if log.source is None:
-        evidence = "neither journalctl nor dmesg may be read by this user"
+        evidence = said.strip() or "neither journalctl nor dmesg may be read by this user"
         return Check(_CODE, CheckStatus.WARN, evidence, _READ, "unreadable")
     bad = [event for status in _WORST for event in log.events if event.status is status]
     noted = [event.meaning for event in log.events if event.status is CheckStatus.OK]
