@@ -86,7 +86,11 @@ class _Interface(paramiko.ServerInterface):
         return "publickey"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        certified = key.public_blob is not None
         self._server.offered.append(key.get_base64())
+        self._server.certified.append(certified)
+        if certified and self._server.refuses_certificates:
+            return AUTH_FAILED
         known = key.get_base64() == self._server.client_key.public.split()[1]
         opened = time.monotonic() >= self._server.closed_until
         return AUTH_SUCCESSFUL if known and opened else AUTH_FAILED
@@ -141,7 +145,8 @@ class SshServer:
     """Listens on 127.0.0.1 while it is entered; `commands` maps a command to its behaviour.
 
     shell: instead of `commands`, what a login shell makes of any line.
-    forwards: it is a jump host. tunnels: where it was asked to go; offered: the keys it was shown.
+    forwards: it is a jump host. tunnels: where it was asked to go; offered: the keys it was
+    shown; certified: whether each came with a certificate.
 
     banner_delay is in seconds: how long an accepted connection waits for the server's first line.
     closed_for: for how many seconds every login is refused, as pam_nologin does at boot.
@@ -164,6 +169,8 @@ class SshServer:
         self.closed_until = time.monotonic() + closed_for
         self.tunnels: list[tuple[str, int]] = []
         self.offered: list[str] = []
+        self.certified: list[bool] = []
+        self.refuses_certificates = False
         self._banner_delay = banner_delay
         self._folder = folder
         self._transports: list[paramiko.Transport] = []

@@ -1,6 +1,7 @@
 """The way to a machine, and who one is there: jump hosts, proxies, agents, keys, login shells."""
 
 import contextlib
+import os
 import re
 import shutil
 import subprocess
@@ -250,17 +251,19 @@ def test_what_is_not_honoured_is_told_where_nothing_works(site: Site) -> None:
 
 
 @contextlib.contextmanager
-def agent(folder: Path, *private: str) -> Iterator[Path]:
-    """A real ssh-agent with these keys."""
+def agent(folder: Path, *private: str, ask: tuple[str, ...] = ()) -> Iterator[Path]:
+    """A real ssh-agent with these keys; ask=("-c",): it asks before each use, and nobody agrees."""
     path = folder / "agent"
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
+    nobody = os.environ | {"SSH_ASKPASS": "/bin/false", "DISPLAY": ":9"}
+    listen = ["ssh-agent", "-D", "-a", str(path)]
+    process = subprocess.Popen(listen, stdout=subprocess.DEVNULL, env=nobody)
     try:
         deadline = time.monotonic() + 20
         while not path.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         for key in private:
-            add = ["ssh-add", "-q", "-"]
-            env = {"SSH_AUTH_SOCK": str(path)}
+            add = ["ssh-add", "-q", *ask, "-"]
+            env = os.environ | {"SSH_AUTH_SOCK": str(path)}
             subprocess.run(add, input=key, text=True, check=True, env=env, capture_output=True)
         yield path
     finally:
@@ -329,6 +332,12 @@ def test_a_key_with_a_passphrase_is_the_agents_to_open(site: Site) -> None:
         Connection(target)
 
 
+def test_an_agent_whose_owner_says_no_is_named(site: Site) -> None:
+    with agent(site.folder, CLIENT.private, ask=("-c",)) as socket:
+        site.write(f"IdentityAgent {socket}\n")
+        assert "(agent) could not be used: " in site.refusal().message
+
+
 def test_an_agent_that_does_not_answer_is_no_agent(site: Site) -> None:
     site.write(f"IdentityAgent {site.folder / 'none'}\n")
     Connection(site.target()).close()
@@ -341,6 +350,19 @@ def test_keys_that_cannot_be_used_are_told(site: Site) -> None:
     error = site.refusal()
     assert f"not usable: {site.folder / 'absent'}: No such file" in error.hint
     assert f"{site.config}: no private key that can be used" in error.hint
+
+
+def test_a_certificate_comes_first_and_one_that_is_not_there_is_passed_over(site: Site) -> None:
+    (site.folder / "client.pub").write_text(f"{CLIENT.public}\n")
+    (site.folder / "ca").write_text(new_key("ca").private)
+    (site.folder / "ca").chmod(0o600)
+    sign = ["ssh-keygen", "-q", "-s", "ca", "-I", "me", "-n", "root", "client.pub"]
+    subprocess.run(sign, check=True, capture_output=True, cwd=site.folder)
+    certificate = site.folder / "client-cert.pub"
+    site.write(f"CertificateFile {site.folder / 'none'}\nCertificateFile {certificate}\n")
+    site.gpu.refuses_certificates = True
+    Connection(site.target()).close()
+    assert site.gpu.certified == [True, False]
 
 
 def test_every_kind_of_key_can_be_used(site: Site) -> None:

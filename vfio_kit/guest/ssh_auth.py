@@ -54,6 +54,11 @@ def log_in(transport: paramiko.Transport, target: Target) -> None:
                 if not transport.is_active():
                     break  # MaxAuthTries
                 continue
+            except paramiko.SSHException as error:  # the agent, or its owner, said no
+                raise GuestError(
+                    f"{target}: the key {label} could not be used: {error}",
+                    "name another one: --identity FILE, or IdentitiesOnly in ssh_config",
+                ) from None
             if not more:
                 return
             raise GuestError(
@@ -71,7 +76,7 @@ def _keys(
     wanted = (target.identity,) if target.identity else options.identities
     only = target.identity is not None or options.identities_only
     if not wanted:
-        wanted = tuple(p for name in DEFAULT_IDENTITIES if (p := _home(name)).exists())
+        wanted = tuple(p for name in DEFAULT_IDENTITIES if os.access(p := _home(name), os.R_OK))
     blobs = [_public_half(path) for path in wanted]
     from_agent = [key for key in agent.keys if key.asbytes() in blobs]
     if not only:
@@ -83,19 +88,24 @@ def _keys(
         if blob is not None and blob in offered and not options.certificates:
             continue
         try:
-            yield from ((str(path), key) for key in _from_file(path, options.certificates))
+            for loaded in _from_file(path, options.certificates, attempts):
+                yield str(path), loaded
         except _Unusable as error:
             attempts.unusable.append(f"{path}: {error}")
 
 
-def _from_file(path: Path, certificates: tuple[Path, ...]) -> Iterator[paramiko.PKey]:
+def _from_file(
+    path: Path, certificates: tuple[Path, ...], attempts: _Attempts
+) -> Iterator[paramiko.PKey]:
     """The key with each certificate that may be its own, and then without; raises _Unusable."""
     for certificate in certificates:
         key = _load(path)
         try:
-            key.load_certificate(str(certificate))
+            key.load_certificate(certificate.read_text())
         except (OSError, ValueError) as error:
-            raise _Unusable(f"its certificate {certificate}: {error}") from None
+            reason = getattr(error, "strerror", None) or "no certificate of this kind of key"
+            attempts.unusable.append(f"{certificate}: {reason}")
+            continue
         yield key
     key = _load(path)  # with PATH-cert.pub, where there is one
     if key.public_blob is not None:
