@@ -17,11 +17,13 @@ from click.testing import CliRunner, Result
 from tests.unit.fixtures import FIXTURES
 from tests.unit.http_server import File, HttpServer
 from tests.unit.tools import run as run_tool
+from tests.unit.values import spec
 from vfio_kit.apply.image_store import ImageRecord, fetched_image, save_record, stored_images
 from vfio_kit.apply.image_users import is_open
 from vfio_kit.apply.journal import VmFolder, VmRecord
 from vfio_kit.cli import _cli
 from vfio_kit.cli.image_progress import describe
+from vfio_kit.cli.spec_options import with_fetched_image
 from vfio_kit.errors import HostError
 from vfio_kit.knowledge.cloud_images import CLOUD_IMAGES
 from vfio_kit.model.vm import StepKind
@@ -477,3 +479,11 @@ def test_there_is_no_force(images: Path) -> None:
     result = vfio_kit("image", "rm", image.name, "--dir", images, "--force")
     assert result.exit_code == 2
     assert image.exists()
+
+
+def test_a_spec_without_an_image_takes_what_was_fetched_for_its_guest(images: Path) -> None:
+    fetched = stored(images, guest="ubuntu-22.04")
+    named, unnamed = spec("01:00.0", image="/srv/other.img"), spec("01:00.0")
+    assert with_fetched_image(unnamed, images).image == str(fetched)
+    assert with_fetched_image(named, images) is named
+    assert with_fetched_image(spec("01:00.0", guest="debian-12"), images).image is None

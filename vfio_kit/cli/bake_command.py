@@ -22,7 +22,7 @@ from vfio_kit.cli.common import (
 from vfio_kit.cli.first_boot import FirstBootWatch
 from vfio_kit.cli.first_boot_report import FirstBootReport
 from vfio_kit.cli.preflight import prepare, require_down, require_files
-from vfio_kit.cli.spec_options import bake_options, bake_spec_from
+from vfio_kit.cli.spec_options import bake_options, bake_spec_from, with_fetched_image
 from vfio_kit.errors import UsageError, VfioKitError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vfio_kit.apply.manifest import FileIdentity, Manifest
     from vfio_kit.guest.runner import Runner
     from vfio_kit.model.vm import UpPlan
+    from vfio_kit.spec import BakeSpec
 
 _SEAL = 600
 """Seconds for the sealing, and for the VM to switch itself off."""
@@ -116,10 +117,11 @@ def _check(out: Path, as_json: bool) -> None:
         click.echo(f"{out} is what was baked on {manifest.made_at}: SHA-256 as in its manifest")
 
 
-def _plan(spec: Any, state_dir: Path, image_dir: Path) -> "UpPlan":
+def _plan(spec: "BakeSpec", state_dir: Path, image_dir: Path) -> "UpPlan":
     from vfio_kit.analysis.provisioning import provisioning_of
     from vfio_kit.plan import make_bake_plan
 
+    spec = with_fetched_image(spec, image_dir)
     plan = make_bake_plan(
         spec, state_dir=str(state_dir.absolute()), image_dir=str(image_dir.absolute())
     )

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from vfio_kit.cli.common import read_named_host
-from vfio_kit.errors import UsageError
+from vfio_kit.errors import HostError, UsageError
 from vfio_kit.knowledge.provisioning import CUDAS, DRIVERS
 from vfio_kit.model.vm import CudaWay
 
@@ -229,6 +229,22 @@ def _for_spec(value: Any) -> Any:
     return value
 
 
+_Spec = TypeVar("_Spec", "GuestSpec", "BakeSpec")
+
+
+def with_fetched_image(spec: _Spec, image_dir: Path) -> _Spec:
+    """The spec with the image that was fetched for its guest system, where it names none."""
+    from vfio_kit.apply.image_store import fetched_image
+
+    if spec.image is not None:
+        return spec
+    try:
+        found = fetched_image(spec.guest, image_dir.absolute())
+    except HostError:  # a folder that this user may not look into: `plan` needs no image
+        return spec
+    return spec if found is None else spec.model_copy(update={"image": str(found)})
+
+
 def plan_from(
     root: Path,
     spec: "GuestSpec",
@@ -246,10 +262,12 @@ def plan_from(
     for folder in (state_dir, image_dir):
         if not str(folder).isprintable():
             raise UsageError(f"the path {str(folder)!r} holds a control character")
-    if baked is None and spec.image and root == Path("/"):
-        from vfio_kit.apply.manifest import baked_image
+    if root == Path("/"):
+        spec = with_fetched_image(spec, image_dir)
+        if baked is None and spec.image:
+            from vfio_kit.apply.manifest import baked_image
 
-        baked = baked_image(Path(spec.image))
+            baked = baked_image(Path(spec.image))
     host = read_named_host(root)
     return make_plan(
         host,
