@@ -289,3 +289,13 @@ def test_a_document_in_many_lines_comes_whole(tmp_path: Path) -> None:
     text = json.dumps(json.loads(DONE.text), indent=8)
     with guests(tmp_path, telling(boot(1), Record("cloud-init", text))) as (reach, _logins):
         assert observe(reach, FirstBoot(None), soon(), quiet).ending is Ending.DONE
+
+
+def test_a_guest_without_bash_is_not_asked_for_ever(tmp_path: Path) -> None:
+    missing = answer(said("", 127, "sh: 1: bash: not found\n"))
+    with (
+        guests(tmp_path, *[missing] * 9) as (reach, logins),
+        pytest.raises(NotUnderstood, match="cannot be watched"),
+    ):
+        observe(reach, FirstBoot(None), soon(), quiet)
+    assert logins == [5]

@@ -92,8 +92,8 @@ class FirstBootWatch:
         except NotUnderstood as error:
             raise self._left(LeftRunning, f"is up, but {error.message}") from None
         except CommandTimeout:
-            running = f": {self.report.running}" if self.report.running else ""
-            story = f"is up, but its first boot has not ended in time{running}"
+            last = f": {self.report.activity}" if self.report.activity else ""
+            story = f"is up, but its first boot has not ended in time{last}"
             raise self._left(LeftUnfinished, story) from None
         finally:
             self.report.end()
@@ -148,11 +148,13 @@ class FirstBootWatch:
 
         domain = self.plan.domain
         begin = time.monotonic()
+
+        def look() -> None:
+            self.still_there()
+            self.report.running("waiting for the guest's SSH server", begin)
+
         host = wait_for_banner(
-            lambda: self.hypervisor.lease(domain.network, domain.mac),
-            22,
-            deadline,
-            self.still_there,
+            lambda: self.hypervisor.lease(domain.network, domain.mac), 22, deadline, look
         )
         if self.address is None:
             self.report.progress(f"SSH server greets at {host}", time.monotonic() - begin)

@@ -35,6 +35,10 @@ class StepReport:
         self._line.clear()
         step(what)
 
+    def running(self, what: str, since: float) -> None:
+        """Something is going on, since then on the monotonic clock: for terminals alone."""
+        self._line.draw(what, since)
+
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:
         """A step that is done when this is left without an exception."""
@@ -86,8 +90,8 @@ class FirstBootReport(StepReport):
         self._line.clear()
 
     @property
-    def running(self) -> str:
-        """What runs, in words; empty where nothing does."""
+    def activity(self) -> str:
+        """What the guest does, in words; empty where that is not known."""
         return str(self._activity or "")
 
     def _end_activity(self, prefix: str) -> None:

@@ -84,6 +84,9 @@ class NotUnderstood(GuestError):
     """The guest can be logged in to, and says what makes no sense."""
 
 
+_MOST_MUTE = 5
+"""Connections in a row without a single record; one that reboots may cut off a few."""
+
 Reach = Callable[[], AbstractContextManager[Followed]]
 """Logs in to the guest, waiting for it; raises GuestError where that is in vain."""
 
@@ -103,6 +106,7 @@ def observe(
     show      called with every change, and about once a second; what it raises ends the watching.
     at_end    called with the connection that saw the end, while that still stands.
     """
+    mute = 0
     while True:
         try:
             connection = reach()
@@ -115,13 +119,21 @@ def observe(
             if boot.ending is not None:
                 at_end(boot, held)
                 return boot
+        mute = 0 if boot.connected else mute + 1
+        if mute == _MOST_MUTE:
+            raise NotUnderstood("it cannot be watched: bash in the guest ends without a word")
+        boot = boot.lost()
         show(boot)
 
 
 def _follow(
     connection: Followed, boot: FirstBoot, deadline: float, show: Callable[[FirstBoot], None]
 ) -> FirstBoot:
-    """What is known when the first boot has ended or the connection has broken."""
+    """What is known when the first boot has ended or the connection has broken.
+
+    `connected` is true where the guest said anything at all in this connection.
+    """
+    boot = boot.lost()
     reader = RecordReader()
     coming = connection.lines(FOLLOW, max(1.0, deadline - time.monotonic()))
     try:
@@ -138,8 +150,8 @@ def _follow(
     except ValueError as error:
         raise NotUnderstood(f"it says what cannot be understood: {error}") from None
     except GuestError:
-        return boot.lost()
-    return boot.lost()
+        return boot  # the connection broke
+    return boot
 
 
 def last_lines(runner: Runner, *paths: str, timeout: float = 60) -> tuple[Record, ...]:

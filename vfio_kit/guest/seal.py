@@ -4,7 +4,8 @@ import shlex
 
 from vfio_kit.analysis.guest.inventory import Inventory, parse_inventory
 from vfio_kit.errors import GuestError
-from vfio_kit.guest.runner import Runner
+from vfio_kit.guest.runner import CommandTimeout, Runner
+from vfio_kit.model.health import CommandResult
 
 INVENTORY = r"""
 record() { # NAME: the lines of stdin, as a record
@@ -28,19 +29,19 @@ dpkg-query -W -f '${db:Status-Abbrev}${Package} ${Version} ${Architecture}\n' \
 
 
 class NotSealed(GuestError):
-    """A step of the sealing failed in the guest."""
+    """The guest, whose first boot is done, cannot be made an image of."""
 
     exit_code = 3
 
 
 def take_inventory(runner: Runner, timeout: float) -> Inventory:
-    """What is installed; raises GuestError where the guest does not say."""
-    result = runner.run(INVENTORY, timeout)
+    """What is installed; raises NotSealed where the guest does not say."""
+    result = _run(runner, INVENTORY, timeout, "")
     try:
         return parse_inventory(result.stdout)
     except ValueError as error:
         said = result.stderr.strip().splitlines()
-        raise GuestError(f"{error}{': ' + said[-1] if said else ''}") from None
+        raise NotSealed(f"{error}{': ' + said[-1] if said else ''}") from None
 
 
 def seal(runner: Runner, script: str, user: str, timeout: float) -> None:
@@ -48,8 +49,15 @@ def seal(runner: Runner, script: str, user: str, timeout: float) -> None:
 
     Raises NotSealed where a step of it failed: the disk is no image then.
     """
-    result = runner.run(f"sudo -n bash -s {shlex.quote(user)}", timeout, stdin=script)
+    result = _run(runner, f"sudo -n bash -s {shlex.quote(user)}", timeout, script)
     if result.exit_status != 0 or result.stdout.split()[-1:] != ["sealed"]:
         said = (result.stderr.strip() or result.stdout.strip()).splitlines()
         reason = said[-1] if said else f"exit {result.exit_status}"
         raise NotSealed(f"the guest could not be sealed: {reason}")
+
+
+def _run(runner: Runner, command: str, timeout: float, stdin: str) -> CommandResult:
+    try:
+        return runner.run(command, timeout, stdin=stdin)
+    except CommandTimeout as error:
+        raise NotSealed(error.message) from None
