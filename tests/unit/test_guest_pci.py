@@ -162,7 +162,17 @@ def test_half_a_k80_is_missing() -> None:
 def test_cards_of_another_vendor_are_ours_if_they_were_planned() -> None:
     amd = "function 0000:01:00.0\nvendor 0x1002\ndevice 0x73bf\nclass 0x030000\n"
     assert rung("pci", pci=said(amd)).cause == "no-gpu"
-    assert rung("pci", Planned(("1002:73bf",), 1), pci=said(amd)).status is OK
+    audio = "function 0000:01:00.1\nvendor 0x1002\ndevice 0xab28\nclass 0x040300\n"
+    planned = Planned(("1002:73bf", "1002:ab28"), 1)
+    assert rung("pci", planned, pci=said(amd + audio)).status is OK
+    assert rung("pci", planned, pci=said(amd)).evidence == "missing: 1002:ab28; there: 1002:73bf"
+
+
+def test_what_is_no_display_is_not_told() -> None:
+    network = "function 0000:00:03.0\nvendor 0x1af4\ndevice 0x1000\nclass 0x020000\n"
+    assert rung("pci", pci=said(network + VGA)).evidence == (
+        "no NVIDIA display controller; there is 0000:00:02.0 [1b36:0100]"
+    )
 
 
 @pytest.mark.parametrize(

@@ -105,15 +105,19 @@ def machine_with_a_gpu(root: Path) -> None:
         vendor="0x1af4\n", **{"class": "0x038000\n"}, device="0x1050\n", config=bytes(64),
         resource=17 * ZERO,
     )  # fmt: skip
-    sysfs(root, "pci0000:00/0000:00:03.0", None, vendor="0x1af4\n", **{"class": "0x020000\n"})
+    sysfs(
+        root, "pci0000:00/0000:00:03.0", None,
+        vendor="0x1af4\n", **{"class": "0x020000\n"}, device="0x1000\n",
+    )  # fmt: skip
 
 
 def test_the_functions_of_a_machine(run: Run, tmp_path: Path) -> None:
     machine_with_a_gpu(tmp_path)
     result = run("pci", "od")
     assert (result.exit_status, result.stderr) == (0, "")
-    other, gpu = parse_functions(result.stdout)
+    port, other, network, gpu = parse_functions(result.stdout)
     assert (other.ids, other.driver, other.is_gpu, other.port) == ("1af4:1050", None, False, None)
+    assert (port.ids, network.ids) == ("1b36:000c", "1af4:1000")
     assert (gpu.address, gpu.ids, gpu.driver, gpu.is_gpu) == (
         "0000:01:00.0",
         "10de:13f1",
@@ -130,14 +134,14 @@ def test_a_function_that_has_fallen_off_the_bus(run: Run, tmp_path: Path) -> Non
     machine_with_a_gpu(tmp_path)
     config = tmp_path / "sys/bus/pci/devices/0000:01:00.0/config"
     config.write_bytes(bytes.fromhex("de10f113") + b"\xff" * 60)
-    assert [f.answers for f in parse_functions(run("pci", "od").stdout)] == [True, False]
+    assert [f.answers for f in parse_functions(run("pci", "od").stdout)] == [*[True] * 3, False]
 
 
 def test_without_od_nobody_says_that_it_has(run: Run, tmp_path: Path) -> None:
     machine_with_a_gpu(tmp_path)
     result = run("pci")
     assert (result.exit_status, result.stderr) == (0, "")
-    assert [f.answers for f in parse_functions(result.stdout)] == [True, True]
+    assert [f.answers for f in parse_functions(result.stdout)] == [True] * 4
 
 
 def test_a_machine_without_a_pci_bus(run: Run) -> None:

@@ -32,9 +32,10 @@ links() {
 for d in *; do
   v='' c=''
   read -r v 2>/dev/null <"$d/vendor" && read -r c <"$d/class" || continue
-  case $v$c in 0x10de*|*0x03????) ;; *) continue ;; esac
   echo "function $d"
-  for f in vendor device class enable driver_override; do show $f "$d/$f"; done
+  for f in vendor device class; do show $f "$d/$f"; done
+  case $v$c in 0x10de*|*0x03????) ;; *) continue ;; esac
+  for f in enable driver_override; do show $f "$d/$f"; done
   driver=$(cd -P "$root/$d/driver" 2>/dev/null && pwd) && echo "driver ${driver##*/}"
   echo "config $(od -An -v -tx1 -j8 -N4 "$d/config" 2>/dev/null)"
   links '' "$d"
@@ -49,7 +50,7 @@ for d in *; do
   links port_ "$up"
 done 2>/dev/null
 :"""
-"""NVIDIA's functions of every class, display controllers of every vendor, and the port above.
+"""All functions by their ids; more of NVIDIA's ones, of display controllers, and of the port above.
 
 Revision and class are read anew from config space: those of a device that has fallen off the bus
 are ff. The ids in front of them say nothing: VFIO keeps a copy of these.

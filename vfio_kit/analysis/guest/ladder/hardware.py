@@ -31,7 +31,7 @@ def pci_check(
     seen = parse_functions(result.stdout)
     ours = tuple(f for f in seen if f.is_nvidia or f.ids in planned.functions)
     gpus = tuple(f for f in ours if f.is_display)
-    others = [str(f) for f in seen if f not in ours]
+    others = [str(f) for f in seen if f.is_display and f not in ours]
     return _functions_check(ours, gpus, others, planned), ours, gpus
 
 
