@@ -156,20 +156,40 @@ def test_a_machine_without_functions(run: Run, tmp_path: Path) -> None:
 def test_the_module_of_debians_packages(run: Run, tmp_path: Path) -> None:
     module = "updates/dkms/nvidia-tesla-470.ko"
     drm = "updates/dkms/nvidia-tesla-470-drm.ko"
+    peer = "updates/dkms/nvidia-tesla-470-peermem.ko"
     fb = "kernel/drivers/video/fbdev/nvidia/nvidiafb.ko"
     for kernel in ("6.1.0-49", "6.1.0-50"):
         folder = tmp_path / "lib/modules" / kernel
-        for name in (module, drm, fb):
+        for name in (module, drm, peer, fb):
             write(folder / name, "")
-        write(folder / "modules.dep", f"{fb}: x.ko\n{module}:\n{drm}: {module}\n")
+        write(folder / "modules.dep", f"{fb}: x.ko\n{peer}: {module}\n{module}:\n{drm}: {module}\n")
     tool(tmp_path, "uname", "echo 6.1.0-50")
     tool(tmp_path, "modinfo", "echo 470.256.02")
     result = run("module", "grep", "sort", "od")
     assert (result.exit_status, result.stderr) == (0, "")
+    assert result.stdout.count("file ") == 1
     state = parse_driver_state(result.stdout)
     assert (state.kernel, state.installed) == ("6.1.0-50", "470.256.02")
     assert state.built_for == ("6.1.0-49", "6.1.0-50")
     assert not state.is_loaded
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "updates/dkms/nvidia.ko.zst",
+        "kernel/drivers/video/nvidia.ko",
+        "extra/nvidia/nvidia.ko.xz",
+        "updates/dkms/nvidia-current.ko",
+        "nvidia/legacy-390xx/nvidia-legacy-390xx.ko",
+    ],
+)
+def test_the_module_of_other_packages(run: Run, tmp_path: Path, name: str) -> None:
+    write(tmp_path / "lib/modules/6.1.0-50" / name, "")
+    write(tmp_path / "lib/modules/6.1.0-50/modules.dep", f"{name}:\n")
+    tool(tmp_path, "uname", "echo 6.1.0-50")
+    state = parse_driver_state(run("module", "grep", "sort").stdout)
+    assert (state.installed, state.built_for) == ("", ("6.1.0-50",))
 
 
 def test_the_module_that_is_loaded(run: Run, tmp_path: Path) -> None:

@@ -65,7 +65,10 @@ done
 read -r v 2>/dev/null </sys/module/nvidia/version && echo "version $v"
 files=$(grep -ho '^[^:]*/nvidia[^/:]*[.]ko[^:]*' /lib/modules/*/modules.dep 2>/dev/null | sort -u)
 for f in $files; do
-  case ${f##*/} in nvidia*-drm.*|nvidia*-modeset.*|nvidia*-uvm.*|nvidiafb.*) continue ;; esac
+  case ${f##*/} in
+    nvidia.ko*|nvidia-current.ko*|nvidia-tesla-[0-9]*[0-9].ko*|nvidia-legacy-[0-9]*xx.ko*) ;;
+    *) continue ;;
+  esac
   for k in /lib/modules/*; do [ ! -e "$k/$f" ] || echo "built ${k##*/} $f"; done
   k=/lib/modules/$(uname -r)/$f
   [ ! -e "$k" ] || echo "file $f $(modinfo -F version "$k" 2>/dev/null)"

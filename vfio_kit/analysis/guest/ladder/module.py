@@ -73,7 +73,8 @@ def _not_loaded(state: DriverState, log: KernelLog) -> Check:
         evidence = f"the nvidia module is not loaded: {why.meaning} ({why.last})"
         return _failed(evidence, why.remedy, why.cause)
     if state.installed is not None:
-        evidence = f"nvidia {state.installed} is built for {state.kernel}, and not loaded"
+        built = f"nvidia {state.installed}".rstrip()
+        evidence = f"{built} is built for {state.kernel}, and not loaded"
         if state.secure_boot or state.lockdown:
             evidence += "; Secure Boot is on, which wants it signed"
         return _failed(evidence, _LOG, "not-loaded")
