@@ -73,6 +73,13 @@ def judged(case: str) -> VerifyReport:
 # gpu-state, which is not run where nvidia-smi lists nothing.
 Failures = dict[str, tuple[str, str | None]]
 EXPECTED: dict[str, Failures] = {
+    "bar-unassigned": {
+        "bar1": ("bar-unassigned", None),
+        "module": ("bar0-missing", None),
+        "nvidia-smi": ("driver-not-loaded", "bar1"),
+        "kernel-log": ("bar0-missing", None),
+        "device-query": ("no-device", "bar1"),
+    },
     "card-refused": {
         "module": ("unsupported-gpu", None),
         "nvidia-smi": ("driver-not-loaded", "module"),

@@ -50,6 +50,12 @@ KERNEL_LOG: tuple[Signature, ...] = (
         _WINDOW,
     ),
     _row(
+        "bar0-missing",
+        "NVRM: request_mem_region failed for 0M",
+        "BAR 0 of the GPU has no place",
+        _WINDOW,
+    ),
+    _row(
         "region-claimed",
         "NVRM: request_mem_region failed",
         "another driver holds the GPU's memory region",

@@ -15,7 +15,14 @@ _SAYS_WHY = frozenset(
         *("open-module", "open-module-gsp", "legacy-gpu", "unsupported-gpu"),
         *("version-magic", "module-symbols", "unknown-symbol"),
         *("key-rejected", "key-unavailable", "unsigned-rejected", "lockdown"),
-        *("bar-unassigned", "bar-empty", "bar1-empty", "bridge-window", "region-claimed"),
+        *(
+            "bar-unassigned",
+            "bar-empty",
+            "bar1-empty",
+            "bar0-missing",
+            "bridge-window",
+            "region-claimed",
+        ),
         *("no-irq", "probe-not-called", "fallen-off-bus"),
     )
 )
