@@ -367,9 +367,10 @@ class TestUpVerifyDown:
         done = gpuhost.run("vfio-kit verify m4000 --json", check=False, timeout=300)
         assert done.returncode == 3
         document = json.loads(done.stdout)
-        assert document["schema"] == "vfio-kit/verify/1"
-        assert not document["healthy"]
-        found = {check["code"]: (check["status"], check["cause"]) for check in document["checks"]}
+        assert (document["schema"], document["healthy"]) == ("vfio-kit/verify/2", False)
+        (host,) = document["hosts"]
+        assert (host["host"], host["healthy"]) == ("m4000", False)
+        found = {check["code"]: (check["status"], check["cause"]) for check in host["checks"]}
         assert found["pci"] == found["link"] == found["bar1"] == ("ok", None)
         assert found["module"] == ("failed", "not-installed")
         assert found["nvidia-smi"] == ("failed", "not-installed")
@@ -399,12 +400,12 @@ class TestUpVerifyDown:
             )
         gpuhost.run("rm -r /root/standins")
         done = gpuhost.run("vfio-kit verify m4000 --json", check=False, timeout=300)
-        document = json.loads(done.stdout)
         assert done.returncode == 3, done.stdout
-        found = {check["code"]: (check["status"], check["cause"]) for check in document["checks"]}
+        (host,) = json.loads(done.stdout)["hosts"]
+        found = {check["code"]: (check["status"], check["cause"]) for check in host["checks"]}
         assert found["module"] == ("failed", "not-installed")
         assert found["nvidia-smi"] == found["gpu-state"] == found["device-query"] == ("ok", None)
-        (gpu,) = document["gpus"]
+        (gpu,) = host["gpus"]
         assert (gpu["name"], gpu["driver"], gpu["memory_mib"], gpu["compute_capability"]) == (
             "Quadro M4000",
             "470.256.02",
