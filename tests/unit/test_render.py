@@ -4,7 +4,9 @@ import json
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,17 +17,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.machines import M4000, Machine, k80_pair, m4000_isolated, write_machine
+from tests.unit.cloud_init import schema_errors
 from tests.unit.tools import accepts
 from tests.unit.values import TEST_KEYS, function, host, public_key, spec
+from vfio_kit.analysis.advice.fit import native_cuda
+from vfio_kit.analysis.provisioning import provisioning_of
 from vfio_kit.assets import asset_dir
 from vfio_kit.errors import VfioKitError
 from vfio_kit.host.names import name_lookup
 from vfio_kit.host.read import read_host
 from vfio_kit.knowledge.guests import GUESTS
-from vfio_kit.knowledge.provisioning import PROVISIONING
-from vfio_kit.model.vm import UpPlan
+from vfio_kit.knowledge.provisioning import CUDA_ROWS, DRIVER_ROWS
+from vfio_kit.model.vm import CudaWay, Software, UpPlan
 from vfio_kit.plan import make_plan
 from vfio_kit.render import OUTPUTS, qemu_arguments, render
+from vfio_kit.render.seed import provision_script
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 OPERATOR = public_key("operator@desk")
@@ -39,7 +45,6 @@ class Case:
     spec: dict[str, Any]
     outputs: tuple[str, ...] = ("libvirt", "qemu")
     gpus: tuple[str, ...] = ("01:00.0",)
-    keys: tuple[str, ...] = field(default=())
 
 
 _KERNEL = {"kernel": "/boot/vmlinuz-6.1.0-guest", "initrd": "/boot/initrd.img-6.1.0-guest"}
@@ -68,12 +73,62 @@ CASES: dict[str, Case] = {
     "debian-12-none": Case(
         m4000_isolated, {"guest": "debian-12", "driver": "none"}, ("cloud-init",)
     ),
+    "ubuntu-22.04-bundle": Case(
+        m4000_isolated,
+        {"bundle": "/srv/bundle", "packages": ["nvtop", "htop=3.0.5-7build2"]},
+        ("libvirt", "qemu", "bundle"),
+    ),
+    "debian-12-bundle": Case(
+        m4000_isolated,
+        {"guest": "debian-12", "bundle": "/srv/a bundle", "cuda": "none"},
+        ("bundle",),
+    ),
 }
+
+
+def _softwares() -> Iterator[tuple[str, str, Software]]:
+    """Name of its goldens, guest and software: every driver with every CUDA that it runs."""
+    for guest, driver in DRIVER_ROWS:
+        prefix = f"{guest}-{driver}"
+        yield f"{prefix}-no-cuda", guest, Software(driver)
+        for row in CUDA_ROWS.values():
+            # Within a major version a toolkit may be newer than what the driver speaks.
+            major = native_cuda(DRIVER_ROWS[guest, driver].branch).major
+            if row.guest != guest or row.version.major > major:
+                continue
+            for way in row.ways:
+                software = Software(driver, row.name, way, ("3.7", "5.2"))
+                yield f"{prefix}-{row.name}-{way}", guest, software
+    for guest in GUESTS:
+        yield f"{guest}-packages", guest, Software("none", packages=("nvtop", "jq=1.6-2"))
+
+
+SOFTWARES = {name: (guest, software) for name, guest, software in _softwares()}
+"""What is installed, and how: a folder of goldens each, in tests/golden/provision."""
 
 
 def plan_of(case: Case, root: Path) -> UpPlan:
     host = read_host(write_machine(root, case.machine()), name_lookup(root))
     return make_plan(host, spec(*case.gpus, **case.spec))
+
+
+@cache
+def user_data_of(name: str) -> str:
+    """The user-data of a row of SOFTWARES."""
+    guest, software = SOFTWARES[name]
+    return user_data_with(guest, software)
+
+
+def user_data_with(guest: str, software: Software) -> str:
+    plan = make_plan(host(function("01:00.0", M4000, 1)), spec("01:00.0", guest=guest))
+    files = render("cloud-init", replace(plan, software=software), TEST_KEYS)
+    return next(file.text for file in files if file.path == "user-data")
+
+
+def files_of(user_data: str) -> dict[str, str]:
+    """Path -> content of what a seed writes into the guest."""
+    data = yaml.safe_load(user_data)
+    return {file["path"]: file["content"] for file in data.get("write_files", ())}
 
 
 def rendered(case: Case, root: Path) -> dict[str, str]:
@@ -100,8 +155,21 @@ def label(path: Path) -> str:
 def test_what_is_rendered_is_the_golden(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    files = rendered(CASES[name], tmp_path)
-    folder = GOLDEN / name
+    compare(GOLDEN / name, rendered(CASES[name], tmp_path), request)
+
+
+@pytest.mark.parametrize("name", SOFTWARES)
+def test_what_is_installed_is_the_golden(name: str, request: pytest.FixtureRequest) -> None:
+    """All that differs from one choice to another; the rest of user-data is in other goldens."""
+    written = files_of(user_data_of(name))
+    files = {"provision.conf": written["/etc/vfio-kit/provision.conf"]}
+    if "/etc/apt/preferences.d/90vfio-kit" in written:
+        files["preferences"] = written["/etc/apt/preferences.d/90vfio-kit"]
+    compare(GOLDEN / "provision" / name, files, request)
+
+
+def compare(folder: Path, files: dict[str, str], request: pytest.FixtureRequest) -> None:
+    name = folder.name
     if request.config.getoption("--update-goldens"):
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.iterdir():
@@ -123,19 +191,17 @@ def test_every_output_has_a_golden_for_every_guest() -> None:
     assert covered == {(output, guest) for output in OUTPUTS for guest in GUESTS}
 
 
-def test_every_provisioning_has_a_golden() -> None:
-    covered = {
-        (case.spec.get("guest", "ubuntu-22.04"), case.spec.get("driver", "470"))
-        for case in CASES.values()
-        if "cloud-init" in case.outputs
-    }
-    assert covered >= PROVISIONING.keys()
-    assert {guest for guest, _ in PROVISIONING} <= GUESTS.keys()
+def test_every_driver_and_every_toolkit_has_a_golden() -> None:
+    assert {(guest, software.driver) for guest, software in SOFTWARES.values()} >= set(DRIVER_ROWS)
+    installed = {(guest, software.cuda) for guest, software in SOFTWARES.values()}
+    assert installed >= CUDA_ROWS.keys()
+    assert {software.cuda_way for _, software in SOFTWARES.values()} == set(CudaWay)
 
 
 def test_every_golden_has_its_case() -> None:
-    scans = {"scan"}  # test_scan.py's own
-    assert {path.name for path in GOLDEN.iterdir()} == CASES.keys() | scans
+    others = {"scan", "provision"}  # test_scan.py's own; SOFTWARES
+    assert {path.name for path in GOLDEN.iterdir()} == CASES.keys() | others
+    assert {path.name for path in (GOLDEN / "provision").iterdir()} == SOFTWARES.keys()
 
 
 @pytest.mark.parametrize("guest", GUESTS)
@@ -174,25 +240,27 @@ def test_the_shell_takes_the_script(path: Path) -> None:
     accepts("shellcheck", path)
 
 
-def provision_script(user_data: Path) -> str | None:
-    for file in yaml.safe_load(user_data.read_text("utf-8")).get("write_files", ()):
-        if file["path"] == "/usr/local/sbin/vfio-kit-provision":
-            assert file["permissions"] == "0755"
-            return str(file["content"])
-    return None
+@pytest.mark.parametrize("path", goldens("bundle", "make-bundle.sh"), ids=label)
+def test_the_shell_takes_the_script_that_makes_a_bundle(path: Path) -> None:
+    accepts("bash", "-n", path)
+    accepts("shellcheck", path)
+
+
+@pytest.mark.parametrize("name", SOFTWARES)
+def test_cloud_init_takes_what_installs_a_driver(name: str) -> None:
+    text = user_data_of(name)
+    assert text.startswith("#cloud-config\n")
+    assert schema_errors(text) == []
 
 
 @pytest.mark.parametrize("path", goldens("cloud-init", "user-data"), ids=label)
-def test_the_provision_script_is_a_sound_one_where_a_driver_is_asked_for(path: Path) -> None:
-    script = provision_script(path)
-    if path.parent.name.endswith("-none"):
-        assert script is None
-        return
-    assert script is not None
-    assert script.startswith("#!/bin/bash\n")
-    assert "\nset -euo pipefail\n" in script
-    accepts("bash", "-n", stdin=script)
-    accepts("shellcheck", "-", stdin=script)
+def test_cloud_init_takes_its_golden(path: Path) -> None:
+    assert schema_errors(path.read_text("utf-8")) == []
+
+
+def test_cloud_init_would_refuse_another() -> None:
+    assert schema_errors("#cloud-config\nssh_genkeytypes: []\n")
+    assert schema_errors("#cloud-config\nwrite_files: [{content: x}]\n")
 
 
 @pytest.mark.parametrize("path", goldens("cloud-init", "user-data"), ids=label)
@@ -219,26 +287,99 @@ def test_user_data_gives_the_guest_its_identity(path: Path) -> None:
     assert ("growpart" in data) == own_size
 
 
-@pytest.mark.parametrize("path", goldens("cloud-init", "user-data"), ids=label)
-def test_a_driver_that_was_asked_for_is_installed_and_held(path: Path) -> None:
-    data = yaml.safe_load(path.read_text("utf-8"))
-    case = CASES[path.parent.name]
-    row = PROVISIONING.get((case.spec.get("guest", "ubuntu-22.04"), case.spec.get("driver", "470")))
-    if row is None:
-        assert "runcmd" not in data and "write_files" not in data
+HOOK = "/var/lib/cloud/scripts/per-boot/vfio-kit-provision"
+SCRIPT = "/usr/local/sbin/vfio-kit-provision"
+
+
+def test_without_a_driver_the_seed_installs_nothing() -> None:
+    data = yaml.safe_load((GOLDEN / "debian-12-none" / "user-data").read_text("utf-8"))
+    assert "runcmd" not in data and "write_files" not in data
+
+
+@pytest.mark.parametrize("guest", GUESTS)
+def test_a_baked_image_installs_nothing(guest: str) -> None:
+    software = Software("470", "11.4", baked=True)
+    assert files_of(user_data_with(guest, software)) == {}
+
+
+@pytest.mark.parametrize("name", SOFTWARES)
+def test_what_was_asked_for_is_what_the_script_reads(name: str) -> None:
+    guest, software = SOFTWARES[name]
+    files = files_of(user_data_of(name))
+    assert files[HOOK] == f"#!/bin/sh\nexec {SCRIPT} --boot\n"
+    assert files[SCRIPT] == provision_script()
+    wanted = provisioning_of(guest, software)
+    assert wanted is not None
+    asked = "; ".join(
+        f'printf "%s\\n" "${{{name}[@]}}"; echo --'
+        for name in ("DRIVER_PACKAGES", "HOLD", "CUDA_PACKAGES", "PACKAGES", "SMS", "STEPS")
+    )
+    done = subprocess.run(
+        ["bash", "-uc", f"{files['/etc/vfio-kit/provision.conf']}\n{asked}"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found = [part.split() for part in done.stdout.split("--\n")]
+    driver = wanted.driver
+    assert found[:5] == [
+        list(driver.packages if driver else ()),
+        list(driver.hold if driver else ()),
+        list(wanted.cuda_packages),
+        list(wanted.packages),
+        ["37", "52"] if wanted.cuda else [],
+    ]
+    steps = found[5]
+    assert steps[0] == "preflight" and steps[-1] == "done"
+    assert ("load" in steps) == (driver is not None)
+    assert ("cuda" in steps) == ("device-query" in steps) == (wanted.cuda is not None)
+
+
+@pytest.mark.parametrize("name", SOFTWARES)
+def test_nothing_that_is_installed_is_pinned_away(name: str) -> None:
+    guest, software = SOFTWARES[name]
+    wanted = provisioning_of(guest, software)
+    assert wanted is not None
+    if wanted.driver is None:
         return
-    assert data["runcmd"] == [["/usr/local/sbin/vfio-kit-provision"]]
-    files = {file["path"]: file["content"] for file in data["write_files"]}
-    pins = files["/etc/apt/preferences.d/90vfio-kit"]
-    assert f"Package: {' '.join(row.never)}\nPin: release *\nPin-Priority: -1\n" in pins
-    script = provision_script(path)
-    assert script is not None
-    words = shlex.split(script.replace("\\\n", ""), comments=True)
-    for package in (*row.driver_packages, *row.cuda_packages, *row.hold):
-        assert package in words
-    assert not [package for package in row.never if package in words]
-    blacklist = files["/etc/modprobe.d/90vfio-kit.conf"]
-    assert "blacklist nouveau\n" in blacklist
+    files = files_of(user_data_of(name))
+    pins = files["/etc/apt/preferences.d/90vfio-kit"].split("\n\n")
+    never = [
+        line[9:].split() for pin in pins for line in pin.splitlines() if line[:9] == "Package: "
+    ]
+    everywhere = [
+        pattern
+        for pin, names in zip(pins, never, strict=True)
+        for pattern in names
+        if "Pin: release *" in pin
+    ]
+    asked = (*wanted.driver.packages, *wanted.driver.hold, *wanted.cuda_packages)
+    assert not [p for p in asked for pattern in everywhere if fnmatchcase(p, pattern)]
+    assert all(pin.rstrip().endswith("Pin-Priority: -1") for pin in pins)
+    if wanted.cuda_repository:
+        from_there = [n for pin, n in zip(pins, never, strict=True) if "Pin: origin" in pin]
+        assert len(from_there) == 1
+        for replaces in ("nvidia-driver-535", "libnvidia-compute-470", "cuda-drivers"):
+            assert any(fnmatchcase(replaces, pattern) for pattern in from_there[0])
+        assert not [p for p in wanted.cuda_packages for n in from_there[0] if fnmatchcase(p, n)]
+    assert "blacklist nouveau\n" in files["/etc/modprobe.d/90vfio-kit.conf"]
+
+
+@pytest.mark.parametrize("name", SOFTWARES)
+def test_a_repository_has_its_key_in_the_seed(name: str) -> None:
+    guest, software = SOFTWARES[name]
+    wanted = provisioning_of(guest, software)
+    assert wanted is not None
+    keys = [
+        text
+        for path, text in files_of(user_data_of(name)).items()
+        if path.startswith("/etc/apt/keyrings/")
+    ]
+    if wanted.cuda_repository is None:
+        assert keys == []
+        return
+    (key,) = keys
+    assert key.startswith("-----BEGIN PGP PUBLIC KEY BLOCK-----\n")
 
 
 @pytest.mark.parametrize("path", goldens("cloud-init", "meta-data", "network-config"), ids=label)
@@ -259,6 +400,7 @@ def test_only_the_owner_reads_what_holds_a_secret(tmp_path: Path) -> None:
     assert modes == {
         "domain.xml": 0o644,
         "run.sh": 0o755,
+        "make-bundle.sh": 0o755,
         "user-data": 0o600,
         "meta-data": 0o600,
         "network-config": 0o600,
@@ -444,7 +586,7 @@ def test_yaml_gives_back_every_value(
     assert data["ssh_keys"]["ed25519_private"] == private + "\n"
     assert (data["users"][0]["ssh_authorized_keys"] or []) == keys
     assert yaml.safe_load(files["meta-data"])["local-hostname"] == name
-    assert ("runcmd" in data) == (driver == "470")
+    assert ("write_files" in data) == (driver == "470")
 
 
 _SCRIPT_ENVIRONMENT = "SSH_PORT=2222\nVARS=/tmp/vars.fd\n"

@@ -76,7 +76,7 @@ PROVISION_STEPS: tuple[ProvisionStep, ...] = (
     ),
     ProvisionStep(
         "headers",
-        "install the kernel's headers and their compiler",
+        "install the headers of the kernel, and their compiler",
         Needs.DRIVER,
         "the archive has no headers for this kernel any more: the image is older than its archive",
         "take a newer image of the same system, or a bundle that has the headers",

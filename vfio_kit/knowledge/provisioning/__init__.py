@@ -16,4 +16,3 @@ from vfio_kit.knowledge.provisioning.kind import CudaRow as CudaRow
 from vfio_kit.knowledge.provisioning.kind import DriverRow as DriverRow
 from vfio_kit.knowledge.provisioning.kind import Provisioning as Provisioning
 from vfio_kit.knowledge.provisioning.kind import Runfile as Runfile
-from vfio_kit.knowledge.provisioning.legacy import PROVISIONING as PROVISIONING

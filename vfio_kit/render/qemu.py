@@ -1,106 +1,20 @@
-"""PURE: a plan becomes files. One table of outputs; decisions are made here, templates only print.
+"""PURE: QEMU's command line for a domain: options are JSON wherever QEMU takes it.
 
-Escaping: XML is autoescaped, YAML scalars go through `tojson` (JSON is YAML), shell words through
-shlex, and QEMU's options are JSON wherever QEMU takes it, so that no comma needs doubling.
+So no comma needs doubling.
 """
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, partial
+from collections.abc import Sequence
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from vfio_kit.assets import asset_dir
-from vfio_kit.knowledge.provisioning import PROVISIONING
-from vfio_kit.model.vm import BootMode, DomainPlan, HostDevice, RenderedFile, SeedKeys, UpPlan
-from vfio_kit.plan import DISK_SLOT, FIRST_PORT_SLOT, NET_SLOT, SEED_SLOT
+from vfio_kit.model.vm import BootMode, DomainPlan, HostDevice
+from vfio_kit.plan.domain import DISK_SLOT, FIRST_PORT_SLOT, NET_SLOT, SEED_SLOT
 
 OVMF_CODE = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 OVMF_VARS = "/usr/share/OVMF/OVMF_VARS_4M.fd"
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A row of the table of outputs."""
-
-    name: str
-    what: str
-    render: Callable[[UpPlan, SeedKeys], tuple[RenderedFile, ...]]
-
-
-_NO_KEYS = SeedKeys("", "", ())
-
-
-def render(name: str, plan: UpPlan, keys: SeedKeys = _NO_KEYS) -> tuple[RenderedFile, ...]:
-    """The files of one output of the table; raises KeyError for a name that it does not have.
-
-    keys are needed by the seed alone.
-    """
-    return OUTPUTS[name].render(plan, keys)
-
-
-def _libvirt(plan: UpPlan, _keys: SeedKeys) -> tuple[RenderedFile, ...]:
-    domain = plan.domain
-    text = (
-        _environment("templates")
-        .get_template("libvirt/domain.xml.j2")
-        .render(
-            domain=domain,
-            ports=[(bus, port_slot(bus)) for bus in domain.root_ports],
-            net_slot=NET_SLOT,
-            disk_slot=DISK_SLOT,
-            seed_slot=SEED_SLOT,
-        )
-    )
-    return (RenderedFile("domain.xml", text),)
-
-
-def _qemu(plan: UpPlan, _keys: SeedKeys) -> tuple[RenderedFile, ...]:
-    domain = plan.domain
-    text = (
-        _environment("templates")
-        .get_template("qemu/run.sh.j2")
-        .render(
-            plan=plan,
-            domain=domain,
-            uefi=domain.boot.mode is BootMode.UEFI,
-            ovmf_vars=OVMF_VARS,
-            arguments=qemu_arguments(domain),
-        )
-    )
-    return (RenderedFile("run.sh", text, 0o755),)
-
-
-def _cloud_init(plan: UpPlan, keys: SeedKeys) -> tuple[RenderedFile, ...]:
-    """user-data holds the guest's private host key, so all files are for their owner alone."""
-    environment = _environment("cloud-init")
-    values = {
-        "plan": plan,
-        "domain": plan.domain,
-        "keys": keys,
-        "provisioning": PROVISIONING.get((plan.guest, plan.software.driver)),
-    }
-    return tuple(
-        RenderedFile(name, environment.get_template(f"{folder}/{name}.j2").render(values), 0o600)
-        for folder, name in (
-            (plan.guest, "user-data"),
-            ("common", "meta-data"),
-            ("common", "network-config"),
-        )
-    )
-
-
-OUTPUTS: dict[str, Output] = {
-    output.name: output
-    for output in (
-        Output("libvirt", "a libvirt domain, for virsh define", _libvirt),
-        Output("qemu", "a shell script that runs QEMU", _qemu),
-        Output("cloud-init", "the seed: user-data, meta-data, network-config", _cloud_init),
-    )
-}
+BUNDLE_SLOT = SEED_SLOT + 1
+"""Of the disk with the offline bundle, where there is one."""
 
 
 def port_slot(bus: int) -> int:
@@ -193,9 +107,11 @@ def _root_port(bus: int) -> dict[str, Any]:
 
 def _disk_rows(domain: DomainPlan) -> list[list[str]]:
     rows: list[list[str]] = []
-    disks = (("disk", domain.disk, "qcow2", DISK_SLOT), ("seed", domain.seed, "raw", SEED_SLOT))
+    disks = [("disk", domain.disk, "qcow2", DISK_SLOT), ("seed", domain.seed, "raw", SEED_SLOT)]
+    if domain.bundle:
+        disks.append(("bundle", domain.bundle, "raw", BUNDLE_SLOT))
     for number, (node, path, fmt, slot) in enumerate(disks):
-        read_only = node == "seed"
+        read_only = node != "disk"
         blockdev = {
             "driver": fmt,
             "node-name": node,
@@ -248,21 +164,3 @@ def _only_ours(word: str) -> bool:
         "user,id=hostnet0,hostfwd=tcp:127.0.0.1:${SSH_PORT}-:22",
         "if=pflash,format=raw,file=${VARS}",
     )
-
-
-@cache
-def _environment(folder: str) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(asset_dir(folder)),
-        undefined=StrictUndefined,
-        autoescape=lambda name: bool(name and name.endswith(".xml.j2")),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["shell_words"] = shell_words
-    environment.filters["sh"] = shlex.quote
-    # Not Jinja's own `tojson`: that one writes < > & ' as \\uXXXX for HTML. And no escapes of
-    # characters beyond U+FFFF, which JSON makes two of and YAML reads as two.
-    environment.filters["tojson"] = partial(json.dumps, ensure_ascii=False)
-    return environment

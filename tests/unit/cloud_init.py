@@ -1,0 +1,49 @@
+"""cloud-init's own schema of user-data, as it is in the package of the system that runs the tests.
+
+On Debian 12 that is the version of the guest debian-12. The package is fetched, not installed: on
+a machine it would take part in the next boot.
+"""
+
+import json
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+_SCHEMA = "usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-config-v1.json"
+
+
+def schema_errors(user_data: str) -> list[str]:
+    """What the schema has against this user-data, each with its place; unknown keys as well."""
+    document = yaml.safe_load(user_data)
+    found = jsonschema.Draft4Validator(_schema()).iter_errors(document)
+    errors = [f"{'/'.join(map(str, error.path))}: {error.message}" for error in found]
+    known = {key for part in _schema()["$defs"].values() for key in part.get("properties", ())}
+    return errors + [f"{key}: no module has it" for key in document if key not in known]
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads((_package() / _SCHEMA).read_text("utf-8"))
+    return schema
+
+
+def _package() -> Path:
+    """The package's files, fetched with apt where they are not there yet."""
+    root = os.environ.get("VFIO_KIT_CACHE") or Path.home() / ".cache" / "vfio-kit"
+    folder = Path(root) / "cloud-init"
+    if not (folder / _SCHEMA).is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        _run("apt-get", "-qq", "download", "cloud-init", folder=folder)
+        (package,) = folder.glob("cloud-init_*.deb")
+        _run("dpkg-deb", "-x", package.name, ".", folder=folder)
+    return folder
+
+
+def _run(*words: str, folder: Path) -> None:
+    done = subprocess.run(words, check=False, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, f"the package cloud-init cannot be had: {done.stderr}"
