@@ -121,4 +121,4 @@ def _write(where: str, text: str) -> None:
     """The whole new file or the old one, readable by all: a collector may read at any time."""
     from vfio_kit.apply.files import write_file
 
-    write_file(Path(where).resolve(), text.encode(), 0o644)
+    write_file(Path(where).resolve(), text.encode("utf-8", "replace"), 0o644)
