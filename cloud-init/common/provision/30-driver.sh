@@ -8,9 +8,19 @@ module_is_built() {
   dkms status -k "$TARGET" | grep -E "^nvidia[^,/]*[,/] ?${DRIVER_VERSION//./\\.}.*: installed" > /dev/null
 }
 
+# From the sources that the package brought, also where DKMS has forgotten them.
+build_module() {
+  local source
+  for source in "$R"/usr/src/nvidia*-"$DRIVER_VERSION"*; do
+    [ -f "$source/dkms.conf" ] || continue
+    source=${source##*/}
+    dkms install "${source%-*}/${source##*-}" -k "$TARGET" || say "DKMS failed; its make.log tells why"
+  done
+}
+
 step_dkms() {
   if ! module_is_built; then
-    dkms autoinstall -k "$TARGET" || say "DKMS failed; see below"
+    build_module
     module_is_built || die "DKMS has no module of driver $DRIVER_VERSION for kernel $TARGET"
   fi
   depmod "$TARGET"
