@@ -2,16 +2,20 @@
 
 import getpass
 import os
-import socket
+import pwd
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.unit.tools import run
-from vfio_kit.errors import GuestError, UsageError
+from vfio_kit.errors import UsageError
 from vfio_kit.guest.known_hosts import DEFAULT_FILES
 from vfio_kit.guest.ssh_config import resolve_target
-from vfio_kit.guest.target import Target
+from vfio_kit.guest.target import SshOptions, Target
+
+HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)
+"""Where ssh(1) looks: not in $HOME."""
 
 INCLUDED = """
 User from-include
@@ -177,45 +181,88 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
     assert resolve_target("typed@gpu1:2", config=config).user == "typed"
 
 
-def test_without_files_the_defaults_are_opensshs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
+def test_without_files_the_defaults_are_opensshs() -> None:
     target = resolve_target("gpu1", config=Path("/dev/null"))
     assert str(target) == f"{getpass.getuser()}@gpu1"
-    assert target.options.known_hosts == tuple(Path(f).expanduser() for f in DEFAULT_FILES)
+    files = [Path(name.replace("~", str(HOME))) for name in DEFAULT_FILES]
+    assert list(target.options.known_hosts) == files
+    assert replace(target.options, known_hosts=()) == SshOptions()
 
 
-def test_the_users_own_configuration_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+SSH = """#!/bin/sh
+printf '<%s>' "$@" >>{folder}/asked
+printf 'user me\nhostname 192.0.2.1\nport 22\n'
+"""
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An ssh that tells no more than it must, and writes down what it is asked."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text(SSH.format(folder=tmp_path))
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return tmp_path / "asked"
+
+
+def test_ssh_reads_its_own_files_where_none_is_named(asked: Path) -> None:
+    assert str(resolve_target("gpu-own")) == "me@192.0.2.1"
+    assert asked.read_text().startswith("<-T><-G><--><gpu-own>")
+
+
+def test_ssh_is_asked_without_a_shell_and_once(asked: Path) -> None:
+    for _ in range(2):
+        resolve_target("me@gpu-once:7", user="a b; $(c)", config=Path("none"), jump="x,y")
+    question = f"<-T><-G><-F><{Path.cwd()}/none><-l><a b; $(c)><-p><7><-J><x,y><--><gpu-once>"
+    assert asked.read_text().count(question) == 1
+
+
+@pytest.fixture
+def no_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home on a machine without ssh."""
+    monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    folder = tmp_path / ".ssh"
-    (folder / "config.d").mkdir(parents=True)
-    (folder / "config").write_text("Include config.d/*\nHost *\n  Port 1\n")
-    (folder / "config.d" / "10-gpu").write_text("Host gpu1\n  Port 2\n")
-    (folder / "config.d" / "20-gpu").write_text("Host gpu*\n  Port 3\n")
-    (folder / "config.d" / ".30.swp").write_bytes(b"\xff")
-    assert [resolve_target(name).port for name in ("gpu1", "gpu2", "cpu")] == [2, 3, 1]
+    return tmp_path
+
+
+@pytest.mark.usefixtures("no_ssh")
+def test_without_ssh_the_command_line_counts() -> None:
+    target = resolve_target("gpu1", user="me", port=7, identity=Path("key"), jump="a@b:8,c")
+    assert (str(target), target.identity, way(target)) == ("me@gpu1:7", Path("key"), "b,c")
+    inner = target.options.jump
+    assert inner is not None and str(inner) == f"{getpass.getuser()}@c"
+    assert str(inner.options.jump) == "a@b:8"
+    assert replace(target.options, jump=None) == SshOptions()
+
+
+def test_without_ssh_its_files_are_not_passed_over(no_ssh: Path) -> None:
+    with pytest.raises(UsageError, match="ssh, which reads other, is not installed") as caught:
+        resolve_target("gpu1", config=Path("other"))
+    assert "openssh-client" in caught.value.hint
+    (no_ssh / ".ssh").mkdir()
+    (no_ssh / ".ssh" / "config").touch()
+    with pytest.raises(UsageError, match=f"ssh, which reads {no_ssh}/.ssh/config, is not"):
+        resolve_target("gpu1")
 
 
 def test_files_may_be_named_with_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("KEYS", "/keys")
+    me = getpass.getuser()
     config = tmp_path / "config"
     config.write_text(
         "Host gpu1\n  HostName 10.0.0.1\n  User me\n  Port 2200\n"
         "IdentityFile ~/.ssh/%n_%h_%p_%r\nIdentityFile ${KEYS}/%%\n"
-        "IdentityFile ~/.ssh/%n_%h_%p_%r\n"
+        f"IdentityFile ~/.ssh/%n_%h_%p_%r\nIdentityFile ~{me}/%k\n"
         "CertificateFile %d/cert\nIdentityAgent ~/agent-%u\nRevokedHostKeys %d/revoked\n"
-        'UserKnownHostsFile ~/a "%d/b c"\nGlobalKnownHostsFile none\n'
+        'UserKnownHostsFile ~/a "%d/b c"\nGlobalKnownHostsFile ~/d\n'
     )
     options = resolve_target("gpu1", config=config).options
-    assert options.identities == (tmp_path / ".ssh/gpu1_10.0.0.1_2200_me", Path("/keys/%"))
-    assert options.certificates == (tmp_path / "cert",)
-    assert options.agent == f"{tmp_path}/agent-{getpass.getuser()}"
-    assert options.revoked == tmp_path / "revoked"
-    assert options.known_hosts == (tmp_path / "a", tmp_path / "b c")
+    first = HOME / ".ssh/gpu1_10.0.0.1_2200_me"
+    assert options.identities == (first, Path("/keys/%"), HOME / "gpu1")
+    assert options.certificates == (HOME / "cert",)
+    assert options.agent == f"{HOME}/agent-{me}"
+    assert options.revoked == HOME / "revoked"
+    assert options.known_hosts == (HOME / "a", HOME / "b c", HOME / "d")
 
 
 def test_a_command_is_filled_in_as_openssh_does(tmp_path: Path) -> None:
@@ -244,7 +291,7 @@ def test_each_hop_is_looked_up_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "ProxyJump bastion\n",
+        "ProxyJump b\n",
         "Host a\n  ProxyJump b\nHost b\n  ProxyJump c\nHost c\n  ProxyJump a\n",
         "Host a\n  ProxyJump b,c,b\n",
         "ProxyJump %h-jump\n",
@@ -253,61 +300,59 @@ def test_each_hop_is_looked_up_itself(tmp_path: Path) -> None:
 def test_a_circle_of_jump_hosts_is_refused(text: str, tmp_path: Path) -> None:
     config = tmp_path / "config"
     config.write_text(text)
-    with pytest.raises(UsageError, match="in a circle: a → "):
+    with pytest.raises(UsageError, match=r"in a circle: a → |jumphost loop via b$"):
         resolve_target("a", config=config)
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("Host\n", "a keyword and its value are due: Host"),
-        ("=\n", "a keyword and its value are due"),
-        ("Port\n", "a keyword and its value are due: Port"),
-        ("Port # 22\n", "Port has no value"),
-        ("Port many\n", "a number from 1 to 65535 is due"),
-        ("Port 65536\n", "a number from 1 to 65535 is due"),
-        ('HostName "open\n', 'no closing quotation: "open'),
-        ("HostName %q\n", "%q has no meaning"),
-        ("HostName %\n", "% has no meaning"),
+        ("Host\n", "line 2"),
+        ("Port\n", "line 2"),
+        ("Port many\n", "line 2: Bad port 'many'"),
+        ("Port \udcff\n", "line 2: Bad port"),
+        ('HostName "open\n', "line 2"),
+        ("HostNam gpu9\n", "line 2: Bad configuration option: hostnam"),
+        ("HostName %q\n", "%q"),
+        ("IdentitiesOnly maybe\n", "line 2"),
+        ("ConnectTimeout soon\n", "line 2"),
+        ("ProxyJump b@\n", "line 2"),
+        ("Match host\n", "line 2: Bad Match condition"),
+        ("Include {config}\n", "Too many recursive configuration includes"),
+        ("CanonicalizeHostname yes\nCanonicalizeFallbackLocal no\n", "Could not resolve host"),
+    ],
+)
+def test_what_ssh_says_of_a_malformed_file_is_told(text: str, reason: str, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    text = text.replace("{config}", str(config))
+    config.write_text(f"# first\n{text}", errors="surrogateescape")
+    with pytest.raises(UsageError, match="gpu1: ssh cannot tell what it means: ") as caught:
+        resolve_target("gpu1", config=config)
+    assert reason in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("IdentityFile %q\n", "gpu1: %q: vfio-kit cannot fill %q in"),
+        ("IdentityFile /a%\n", "gpu1: /a%: vfio-kit cannot fill % in"),
         ("IdentityFile ${NOT_SET_ANYWHERE}/x\n", "the environment has no NOT_SET_ANYWHERE"),
-        ("IdentityFile ~no-such-user-here/x\n", "there is no such user"),
-        ("IdentitiesOnly maybe\n", "yes or no is due"),
-        ("AddressFamily inet5\n", "any, inet or inet6 are due"),
-        ("ConnectTimeout soon\n", "a time is due"),
-        ("ProxyJump b@\n", "names no host"),
-        ("ProxyJump -oX\n", "no name of a host"),
-        ("Match host\n", "host needs a value"),
-        ("Match tagged x\n", "cannot evaluate the criterion tagged"),
-        ('Match exec "sleep 0; kill -9 $$; %q"\n', "%q has no meaning"),
+        ("IdentityFile ~no-such-user-here/x\n", "~no-such-user-here/x: there is no such user"),
+        ("ProxyJump -oX\n", "'-oX' is no name of a host"),
         ("ProxyCommand nc %h %p\nProxyUseFdpass yes\n", "no file descriptor from a ProxyCommand"),
     ],
 )
-def test_a_malformed_file_is_named_with_its_line(text: str, reason: str, tmp_path: Path) -> None:
+def test_what_cannot_be_meant_is_told(text: str, reason: str, tmp_path: Path) -> None:
     config = tmp_path / "config"
-    config.write_text(f"# first\n{text}")
+    config.write_text(text)
     with pytest.raises(UsageError) as caught:
         resolve_target("gpu1", config=config)
-    assert caught.value.message.startswith(f"{config}, line ")
     assert reason in caught.value.message
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"there is no SSH configuration {tmp_path}/none"):
+    with pytest.raises(UsageError, match=f"{tmp_path}/none: No such file"):
         resolve_target("gpu1", config=tmp_path / "none")
-
-
-def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
-    config = tmp_path / "config"
-    config.write_bytes(b"Port \xff\n")
-    with pytest.raises(UsageError, match=f"{config} is no text"):
-        resolve_target("gpu1", config=config)
-
-
-def test_files_that_include_each_other_are_refused(tmp_path: Path) -> None:
-    config = tmp_path / "config"
-    config.write_text(f"Include {config}\n")
-    with pytest.raises(UsageError, match="more than 16 Includes within each other"):
-        resolve_target("gpu1", config=config)
 
 
 def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
@@ -320,9 +365,12 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
 
 def test_what_has_no_effect_is_told(tmp_path: Path) -> None:
     config = tmp_path / "config"
-    config.write_text("Host *\n  BindAddress 10.0.0.1\n  ForwardAgent yes\n  HostNam gpu9\n")
+    config.write_text(
+        "Host *\n  BindAddress 10.0.0.1\n  ForwardAgent yes\n  Ciphers aes128-ctr\n"
+        "  KnownHostsCommand /bin/keys %H\n  PKCS11Provider none\n"
+    )
     told = resolve_target("gpu1", config=config).options.not_honoured
-    assert told == (f"bindaddress ({config}, line 2)", f"hostnam ({config}, line 4)")
+    assert told == ("bindaddress", "ciphers", "knownhostscommand")
 
 
 def test_no_key_at_all_can_be_asked_for(tmp_path: Path) -> None:
@@ -337,24 +385,3 @@ def test_an_agent_is_named_by_a_variable(tmp_path: Path, monkeypatch: pytest.Mon
     config = tmp_path / "config"
     config.write_text("IdentityAgent $OTHER_AGENT\n")
     assert resolve_target("gpu1", config=config).options.agent == "/run/agent"
-
-
-def test_a_short_name_is_completed_where_the_file_asks_for_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def resolver(host: str, *_: object) -> list[object]:
-        if host != "gpu1.second.test":
-            raise socket.gaierror
-        return []
-
-    monkeypatch.setattr(socket, "getaddrinfo", resolver)
-    config = tmp_path / "config"
-    config.write_text(
-        "CanonicalizeHostname yes\nCanonicalDomains first.test second.test\n"
-        "Host *.second.test\n  Port 2200\n"
-    )
-    assert str(resolve_target("me@gpu1", config=config)) == "me@gpu1.second.test:2200"
-    assert resolve_target("other", config=config).host == "other"
-    config.write_text(f"{config.read_text()}\nHost *\nCanonicalizeFallbackLocal no\n")
-    with pytest.raises(GuestError, match="no such host in the CanonicalDomains"):
-        resolve_target("other", config=config)

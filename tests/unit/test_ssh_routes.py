@@ -244,7 +244,7 @@ def test_a_program_that_ends_is_not_waited_for(site: Site, command: str, reason:
 def test_what_is_not_honoured_is_told_where_nothing_works(site: Site) -> None:
     site.write("BindAddress 10.9.9.9\n")
     site.gpu.__exit__(None, None, None)
-    assert f"does not honour: bindaddress ({site.config}, line 1)" in site.refusal().hint
+    assert "does not honour: bindaddress" in site.refusal().hint
 
 
 # Who we are.

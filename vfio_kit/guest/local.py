@@ -1,17 +1,21 @@
-"""Processes of this machine: `verify --local`, and the programs that an ssh_config names."""
+"""Processes of this machine: `verify --local`, ssh, and the programs that an ssh_config names."""
 
 import contextlib
 import os
 import selectors
+import shlex
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 
 from vfio_kit.errors import GuestError
 from vfio_kit.guest.runner import MOST_OUTPUT, decode, no_end
 from vfio_kit.model.health import CommandResult
+
+_HERE = "this machine"
 
 _CHUNK = 1 << 16
 _GRACE = 0.5
@@ -26,37 +30,44 @@ class LocalRunner:
     """Runs commands on this machine; see Runner."""
 
     def __str__(self) -> str:
-        return "this machine"
+        return _HERE
 
     def run(self, command: str, timeout: float = 60, *, stdin: str = "") -> CommandResult:
         """Runs a command in a process group of its own, which is killed when time is up."""
-        try:
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=os.environ | {"LC_ALL": "C"},
-                start_new_session=True,
-                bufsize=0,
-            )
-        except (OSError, ValueError) as error:
-            raise GuestError(f"{self}: cannot run a command: {error}") from None
-        ended = False
-        try:
-            out, err = _converse(process, stdin.encode(), time.monotonic() + timeout)
-            ended = True
-        except _NoEnd:
-            raise no_end(str(self), timeout, command) from None
-        except EOFError as error:
-            raise GuestError(f"{self}: {error}") from None
-        finally:
-            for stream in (process.stdin, process.stdout, process.stderr):
-                if stream is not None:
-                    stream.close()
-            if not ended:
-                _kill_group(process)
-        return CommandResult(_shell_status(process.returncode), decode(out), decode(err))
+        return run_program(("/bin/sh", "-c", command), timeout, stdin=stdin, label=command)
+
+
+def run_program(
+    words: Sequence[str], timeout: float, *, stdin: str = "", label: str = ""
+) -> CommandResult:
+    """Runs a program and no shell, as LocalRunner runs commands; label: what errors call it."""
+    try:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=os.environ | {"LC_ALL": "C"},
+            start_new_session=True,
+            bufsize=0,
+        )
+    except (OSError, ValueError) as error:
+        raise GuestError(f"{_HERE}: cannot run a command: {error}") from None
+    ended = False
+    try:
+        out, err = _converse(process, stdin.encode(), time.monotonic() + timeout)
+        ended = True
+    except _NoEnd:
+        raise no_end(_HERE, timeout, label or shlex.join(words)) from None
+    except EOFError as error:
+        raise GuestError(f"{_HERE}: {error}") from None
+    finally:
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+        if not ended:
+            _kill_group(process)
+    return CommandResult(_shell_status(process.returncode), decode(out), decode(err))
 
 
 class ProxyProcess:

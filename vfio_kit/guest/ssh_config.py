@@ -1,26 +1,49 @@
-"""From a name, as one gives it to ssh(1), to the Target that it means on this machine."""
+"""From a name, as one gives it to ssh(1), to the Target that it means: `ssh -G` is asked.
 
+Include, Match, canonical names and defaults are OpenSSH's own. What `ssh -G` prints as it stands in
+the file is filled in here: the names of keys' files, ProxyJump and ProxyCommand, which ssh expands
+after dump_client_config (ssh.c; so do 8.4, 9.2 and 10.0).
+"""
+
+import functools
 import ipaddress
 import os
+import pwd
 import re
+import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vfio_kit.errors import GuestError, UsageError
-from vfio_kit.guest.known_hosts import DEFAULT_FILES
-from vfio_kit.guest.ssh_config_file import Asked, Reader, Settings, Statement, local_user
-from vfio_kit.guest.ssh_config_words import expand, not_honoured
+from vfio_kit.errors import UsageError
+from vfio_kit.guest.local import run_program
 from vfio_kit.guest.target import SshOptions, Target
 
 _LONGEST = 16
 """Jump hosts on the way to one host; more is a loop that grows its names."""
 
-_COMMAND_LINE = "the command line"
-
 _FORBIDDEN = re.compile(r"""[\s\x00-\x1f\x7f'"`$\\;&<>|(){}]""")
 """What no name of a host or user has, and a shell would take for more (ProxyCommand)."""
+
+_PATIENCE = 30.0
+"""Seconds for `ssh -G`: a `Match exec` runs a program, a canonical name asks the DNS."""
+
+_NOT_HONOURED = (
+    "bindaddress",
+    "bindinterface",
+    "ciphers",
+    "hostkeyalgorithms",
+    "kexalgorithms",
+    "knownhostscommand",
+    "macs",
+    "pkcs11provider",
+    "pubkeyacceptedalgorithms",
+    "requiredrsasize",
+    "securitykeyprovider",
+    "verifyhostkeydns",
+)
+"""What changes whether a connection comes about, and has no effect here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +53,23 @@ class _Spec:
     host: str
     user: str | None
     port: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """The values of each keyword for a name, and those that it has where no file is read."""
+
+    name: str
+    values: Mapping[str, tuple[str, ...]]
+    defaults: Mapping[str, tuple[str, ...]]
+
+    def first(self, keyword: str, default: str = "") -> str:
+        return self.values.get(keyword, (default,))[0]
+
+    def changed(self, keyword: str) -> tuple[str, ...]:
+        """The values, where they are not the defaults."""
+        values = self.values.get(keyword, ())
+        return () if values == self.defaults.get(keyword) else values
 
 
 def resolve_target(
@@ -46,8 +86,9 @@ def resolve_target(
 
     What is given here wins over the files: config is the only one to read (ssh -F), else
     ~/.ssh/config and /etc/ssh/ssh_config; jump is a list of hops (ssh -J), or "none". As with ssh,
-    identity and known_hosts are for the host itself and not for the hops. Raises UsageError for a
-    name or a file that makes no sense.
+    identity and known_hosts are for the host itself and not for the hops. Where ssh is not
+    installed and no file is to be read, OpenSSH's defaults hold. Raises UsageError for a name or a
+    file that makes no sense, and GuestError where ssh does not answer.
     """
     spec = _parse_spec(host)
     spec = _Spec(spec.host, user or spec.user, port or spec.port)
@@ -62,8 +103,20 @@ def _resolve(
     if spec in behind or len(behind) > _LONGEST:
         way = " → ".join(other.host for other in (*behind, spec))
         raise UsageError(f"the jump hosts of ssh_config lead in a circle: {way}")
-    host, settings, fill_in = _read(spec, jump, config)
-    return _Builder(spec, host, settings, fill_in).target(config, behind)
+    answer = _ask(spec, jump, config)
+    options = _options(answer)
+    hops = _fill(answer, answer.first("proxyjump", "none"))
+    if hops != "none":
+        *before, last = hops.split(",")
+        hop = _resolve(_parse_spec(last), ",".join(before) or None, config, (*behind, spec))
+        options = replace(options, jump=hop)
+    return Target(
+        answer.first("hostname"),
+        int(answer.first("port")),
+        answer.first("user"),
+        alias=answer.first("hostkeyalias") or None,
+        options=options,
+    )
 
 
 def _parse_spec(text: str) -> _Spec:
@@ -94,183 +147,149 @@ def _is_ipv6(text: str) -> bool:
         return False
 
 
-def _read(
-    spec: _Spec, jump: str | None, config: Path | None
-) -> tuple[str, Settings, Callable[[Statement, str], str]]:
-    """The host's name in the end, what the files say of it, and how to fill texts in."""
-    settings = Settings()
-    given = {"user": spec.user, "port": spec.port, "proxyjump": jump}
-    for keyword, value in given.items():
-        if value is not None:
-            settings.take(Statement(keyword, (str(value),), _COMMAND_LINE))
-    asked = Asked(spec.host, spec.host)
-    wants_final = _read_files(asked, settings, config)
-    if _canonicalizes(settings, spec.host):
-        asked = Asked(spec.host, _canonical(settings, spec.host), canonical=True, final=True)
-        _read_files(asked, settings, config)
-    elif wants_final:
-        _read_files(Asked(spec.host, spec.host, final=True), settings, config)
-    return asked.host, settings, lambda statement, text: expand(statement, text, asked, settings)
+def _ask(spec: _Spec, jump: str | None, config: Path | None) -> _Answer:
+    own = Path("~/.ssh/config").expanduser()
+    ssh = shutil.which("ssh")
+    if ssh is None:
+        return _without_ssh(spec, jump, config or (own if own.exists() else None))
+    file = config.absolute() if config is not None else None
+    given = {"-F": file, "-l": spec.user, "-p": spec.port, "-J": jump}
+    words = [
+        word for key, value in given.items() if value is not None for word in (key, str(value))
+    ]
+    values = _said((ssh, *words, "--", spec.host), _state(config or own))
+    return _Answer(spec.host, values, _said((ssh, "-F", os.devnull, "--", "localhost"), None))
 
 
-def _read_files(asked: Asked, settings: Settings, config: Path | None) -> bool:
-    def fill_in(statement: Statement, text: str) -> str:
-        return expand(statement, text, asked, settings)
-
-    reader = Reader(asked, settings, fill_in)
-    home = Path("~/.ssh").expanduser()
-    if config is not None:
-        reader.read(config, home, required=True)
-    else:
-        reader.read(home / "config", home, required=False)
-        reader.read(Path("/etc/ssh/ssh_config"), Path("/etc/ssh"), required=False)
-    return reader.wants_final
-
-
-def _canonicalizes(settings: Settings, host: str) -> bool:
-    how = settings.first.get("canonicalizehostname")
-    if how is None or how.value.lower() not in ("yes", "true", "always"):
-        return False
-    direct = not any(word in settings.first for word in ("proxyjump", "proxycommand"))
-    dots = settings.first.get("canonicalizemaxdots")
-    most = 1 if dots is None else _number(dots, 0, 255)
-    return (direct or how.value.lower() == "always") and host.count(".") <= most and ":" not in host
-
-
-def _canonical(settings: Settings, host: str) -> str:
-    """The first of CanonicalDomains in which the name exists."""
-    domains = settings.first.get("canonicaldomains")
-    for domain in domains.arguments if domains else ():
-        name = f"{host}.{domain}"
-        try:
-            socket.getaddrinfo(name, None, 0, socket.SOCK_STREAM)
-        except OSError:
-            continue
-        return name
-    fallback = settings.first.get("canonicalizefallbacklocal")
-    if fallback is None or _yes(fallback):
-        return host
-    raise GuestError(f"{host}: no such host in the CanonicalDomains of ssh_config")
-
-
-class _Builder:
-    """Makes a Target of what was read."""
-
-    def __init__(
-        self, spec: _Spec, host: str, settings: Settings, expand: Callable[[Statement, str], str]
-    ) -> None:
-        self._spec = spec
-        self._host = host
-        self._settings = settings
-        self._first = settings.first
-        self._lists = settings.lists
-        self._expand = expand
-
-    def target(self, config: Path | None, behind: tuple[_Spec, ...]) -> Target:
-        port = self._first.get("port")
-        user = self._first.get("user")
-        proxy = self._first.get("proxycommand")
-        return Target(
-            self._text("hostname") or self._host,
-            22 if port is None else _number(port, 1, 65535),
-            local_user() if user is None else user.value,
-            alias=self._text("hostkeyalias"),
-            options=replace(
-                self._options(),
-                jump=self._jump(config, behind),
-                proxy_command=self._proxy_command(proxy),
-            ),
+def _without_ssh(spec: _Spec, jump: str | None, file: Path | None) -> _Answer:
+    """The command line alone."""
+    if file is not None:
+        raise UsageError(
+            f"{spec.host}: ssh, which reads {file}, is not installed",
+            "apt-get install openssh-client",
         )
+    values = {"hostname": spec.host, "port": str(spec.port or 22), "proxyjump": jump or "none"}
+    values["user"] = spec.user or _local_user()
+    return _Answer(spec.host, {keyword: (value,) for keyword, value in values.items()}, {})
 
-    def _options(self) -> SshOptions:
-        revoked = self._text("revokedhostkeys")
-        only = self._first.get("identitiesonly")
-        timeout = self._first.get("connecttimeout")
-        family = self._first.get("addressfamily")
-        if family is not None and family.value.lower() not in ("any", "inet", "inet6"):
-            raise family.malformed("any, inet or inet6 are due")
-        return SshOptions(
-            agent=self._agent(),
-            identities=self._identities(),
-            identities_only=only is not None and _yes(only),
-            certificates=self._paths("certificatefile"),
-            known_hosts=self._known_hosts(),
-            revoked=None if revoked is None or revoked == "none" else Path(revoked),
-            family="any" if family is None else family.value.lower(),
-            connect_timeout=15 if timeout is None else _seconds(timeout, 15),
-            not_honoured=not_honoured(self._settings),
+
+def _state(file: Path) -> tuple[int, int] | None:
+    """What changes with a file."""
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size
+
+
+@functools.lru_cache(maxsize=1024)
+def _said(words: tuple[str, ...], _state: tuple[int, int] | None) -> Mapping[str, tuple[str, ...]]:
+    """What `ssh -G` prints for these arguments; asked once, for a hop is shared by many."""
+    ssh, *arguments = words
+    done = run_program((ssh, "-T", "-G", *arguments), _PATIENCE)
+    if done.exit_status != 0:
+        reason = "; ".join(line.rstrip(".\r") for line in done.stderr.strip().split("\n"))
+        raise UsageError(
+            f"{words[-1]}: ssh cannot tell what it means: {reason}",
+            "mend the file, or use another one: --ssh-config FILE",
         )
-
-    def _text(self, keyword: str) -> str | None:
-        statement = self._first.get(keyword)
-        return None if statement is None else self._expand(statement, statement.value)
-
-    def _paths(self, keyword: str) -> tuple[Path, ...]:
-        texts = (self._expand(s, s.value) for s in self._lists.get(keyword, ()))
-        return tuple(Path(text) for text in texts if text.lower() != "none")
-
-    def _identities(self) -> tuple[Path, ...]:
-        paths = self._paths("identityfile")
-        # "none" means no key, and not the default ones either: a file that has none.
-        return paths or ((Path(os.devnull),) if "identityfile" in self._lists else ())
-
-    def _agent(self) -> str:
-        agent = self._text("identityagent") or "SSH_AUTH_SOCK"
-        return os.environ.get(agent[1:], "none") if agent.startswith("$") else agent
-
-    def _known_hosts(self) -> tuple[Path, ...]:
-        files: list[Path] = []
-        keywords = ("userknownhostsfile", "globalknownhostsfile")
-        for keyword, defaults in zip(keywords, (DEFAULT_FILES[:2], DEFAULT_FILES[2:]), strict=True):
-            statement = self._first.get(keyword)
-            if statement is None:
-                files += (Path(name).expanduser() for name in defaults)
-                continue
-            texts = (self._expand(statement, text) for text in statement.arguments)
-            files += (Path(text) for text in texts if text.lower() != "none")
-        return tuple(files) or (Path(os.devnull),)
-
-    def _proxy_command(self, statement: Statement | None) -> str | None:
-        if statement is None or statement.value.lower() == "none":
-            return None
-        passing = self._first.get("proxyusefdpass")
-        if passing is not None and _yes(passing):
-            raise passing.malformed("vfio-kit takes no file descriptor from a ProxyCommand")
-        return self._expand(statement, statement.value)
-
-    def _jump(self, config: Path | None, behind: tuple[_Spec, ...]) -> Target | None:
-        statement = self._first.get("proxyjump")
-        if statement is None or statement.value.lower() == "none":
-            return None
-        *before, last = self._expand(statement, statement.value).split(",")
-        try:
-            hop = _parse_spec(last)
-        except UsageError as error:
-            raise statement.malformed(error.message) from None
-        return _resolve(hop, ",".join(before) or None, config, (*behind, self._spec))
+    values: dict[str, tuple[str, ...]] = {}
+    for line in done.stdout.split("\n"):
+        keyword, _, value = line.partition(" ")
+        values[keyword] = (*values.get(keyword, ()), value)
+    return values
 
 
-def _yes(statement: Statement) -> bool:
-    value = statement.value.lower()
-    if value not in ("yes", "true", "no", "false"):
-        raise statement.malformed("yes or no is due")
-    return value in ("yes", "true")
+def _options(answer: _Answer) -> SshOptions:
+    command = _fill(answer, answer.first("proxycommand")) or None
+    if command is not None and answer.first("proxyusefdpass") == "yes":
+        raise UsageError(
+            f"{answer.name}: vfio-kit takes no file descriptor from a ProxyCommand",
+            "leave ProxyUseFdpass out of its ssh_config: --ssh-config FILE",
+        )
+    agent = answer.first("identityagent", "SSH_AUTH_SOCK")
+    revoked = _paths(answer, answer.values.get("revokedhostkeys", ()))
+    timeout = answer.first("connecttimeout", "none").replace("none", "0")
+    return SshOptions(
+        agent=os.environ.get(agent[1:], "none") if agent.startswith("$") else agent,
+        identities=_identities(answer),
+        identities_only=answer.first("identitiesonly") == "yes",
+        certificates=_paths(answer, answer.values.get("certificatefile", ())),
+        known_hosts=_known_hosts(answer),
+        revoked=revoked[0] if revoked else None,
+        family=answer.first("addressfamily", "any"),
+        connect_timeout=float(timeout) or 15,
+        proxy_command=command,
+        not_honoured=tuple(
+            word for word in _NOT_HONOURED if answer.changed(word) not in ((), ("none",))
+        ),
+    )
 
 
-def _number(statement: Statement, least: int, most: int) -> int:
-    value = statement.value
-    if not value.isascii() or not value.isdecimal() or not least <= int(value) <= most:
-        raise statement.malformed(f"a number from {least} to {most} is due")
-    return int(value)
+def _identities(answer: _Answer) -> tuple[Path, ...]:
+    files = answer.changed("identityfile")
+    # "none" means no key, and not the default ones either: a file that has none.
+    return _paths(answer, files) or ((Path(os.devnull),) if files else ())
 
 
-def _seconds(statement: Statement, default: float) -> float:
-    """sshd_config(5)'s time format: 90, 90s, 1m30s; `none` is ours for the default."""
-    value = statement.value.lower()
-    if value == "none":
-        return default
-    if not re.fullmatch(r"\d+|(\d+[smhdw])+", value):
-        raise statement.malformed("a time is due: 30, or 1m30s")
-    units = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-    total = sum(int(n) * units[unit] for n, unit in re.findall(r"(\d+)([smhdw]?)", value))
-    return float(total or default)
+def _known_hosts(answer: _Answer) -> tuple[Path, ...]:
+    keywords = ("userknownhostsfile", "globalknownhostsfile")
+    lines = [answer.first(keyword) for keyword in keywords if keyword in answer.values]
+    # One line for all files, and no quotes where a name has a space.
+    names = [name for line in lines for name in re.split(r" (?=[/~])", line)]
+    files = tuple(_path(name) for name in names if name.lower() != "none")
+    return files or ((Path(os.devnull),) if lines else ())
+
+
+def _fill(answer: _Answer, text: str) -> str:
+    """Fills %h and the like in."""
+    tokens = {
+        "%": lambda: "%",
+        "d": lambda: str(_path("~")),
+        "h": lambda: answer.first("hostname"),
+        "i": lambda: str(os.getuid()),
+        "k": lambda: answer.first("hostkeyalias", answer.name),
+        "L": lambda: socket.gethostname().split(".")[0],
+        "l": socket.gethostname,
+        "n": lambda: answer.name,
+        "p": lambda: answer.first("port"),
+        "r": lambda: answer.first("user"),
+        "u": _local_user,
+    }
+
+    def value(found: re.Match[str]) -> str:
+        if found[1] not in tokens:
+            raise UsageError(f"{answer.name}: {text}: vfio-kit cannot fill {found[0]} in")
+        return tokens[found[1]]()
+
+    return re.sub(r"%(.?)", value, text)
+
+
+def _paths(answer: _Answer, texts: tuple[str, ...]) -> tuple[Path, ...]:
+    """Files of keys: with tokens, ${VARIABLE} and ~."""
+
+    def variable(found: re.Match[str]) -> str:
+        if found[1] not in os.environ:
+            raise UsageError(f"{answer.name}: {found.string}: the environment has no {found[1]}")
+        return os.environ[found[1]]
+
+    named = (_fill(answer, text) for text in texts if text.lower() != "none")
+    return tuple(_path(re.sub(r"\$\{(\w+)\}", variable, text)) for text in named)
+
+
+def _path(text: str) -> Path:
+    """~ is where the system has the user's home, as for ssh(1), and not $HOME."""
+    try:
+        return Path(re.sub(r"^~(?=/|$)", f"~{_local_user()}", text)).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{text}: there is no such user") from None
+
+
+def _local_user() -> str:
+    """Who runs this; UsageError where the system has no name for them."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        raise UsageError(
+            f"the system has no name for user {os.getuid()}", "say whom to log in as: --user NAME"
+        ) from None
