@@ -35,6 +35,7 @@ if getent passwd "$USER_TO_GO" > /dev/null; then
   userdel --force --remove "$USER_TO_GO" 2> /dev/null || [ $? = 6 ] || [ $? = 12 ]
   ! getent passwd "$USER_TO_GO" > /dev/null || { echo "seal: $USER_TO_GO stays" >&2; exit 1; }
 fi
+rm -f /etc/{passwd,shadow,group,gshadow,subuid,subgid}-
 
 # What can be had again, or tells of this boot alone.
 apt-get clean

@@ -4,6 +4,7 @@ Real folders, a real journal, libvirt's own test driver; steps that would change
 given data that name nothing on it.
 """
 
+import hashlib
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from tests.machines import K80
 from tests.unit.test_images import qcow2
 from tests.unit.test_journal import RECORD
 from tests.unit.values import function, host, spec
+from vfio_kit.apply.bundle import examine_bundle
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.images import examine_image
 from vfio_kit.apply.journal import VmFolder, lock_folder
@@ -319,6 +321,35 @@ def test_every_step_is_done_in_order_and_written_down(work: Work, tmp_path: Path
     known = work.folder.known_hosts.read_text()
     assert known == f"vm {work.host_key.public}\n"
     assert work.folder.identity.read_text() == work.client_key.private
+
+
+@pytest.fixture
+def bundled(work: Work, tmp_path: Path) -> Work:
+    """The same with an offline bundle, which has an empty list of packages."""
+    folder = tmp_path / "bundle"
+    (folder / "apt").mkdir(parents=True)
+    (folder / "apt/Packages").touch()
+    (folder / "SHA256SUMS").write_text(f"{hashlib.sha256().hexdigest()}  apt/Packages\n")
+    domain = replace(work.plan.domain, bundle=str(tmp_path / "images/vm-bundle.iso"))
+    return replace(work, plan=replace(work.plan, domain=domain), bundle=examine_bundle(folder))
+
+
+def test_the_bundle_goes_onto_a_disk_of_its_own_and_away_again(
+    bundled: Work, tmp_path: Path
+) -> None:
+    bring_up(bundled, Progress())
+    assert "images/vm-bundle.iso" in tree(tmp_path)
+    take_down(bundled.folder, Progress())
+    assert not [name for name in tree(tmp_path) if name.endswith(".iso")]
+
+
+def test_a_bundle_that_changed_since_it_was_looked_at_is_not_handed_over(
+    bundled: Work, tmp_path: Path
+) -> None:
+    (tmp_path / "bundle/apt/Packages").write_text("another one")
+    with pytest.raises(HypervisorError, match="is damaged: apt/Packages"):
+        bring_up(bundled, Progress())
+    assert "images/vm-bundle.iso" not in tree(tmp_path)
 
 
 def test_down_leaves_only_what_is_kept_to_be_read(work: Work, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vfio_kit.apply import drivers, hugepages
+from vfio_kit.apply.bundle import Bundle, check_bundle, write_bundle
 from vfio_kit.apply.files import remove, write_file
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.images import create_overlay, write_seed
@@ -34,6 +35,8 @@ class Work:
     image: BackingImage
     domain_xml: str
     render_seed: Callable[[SeedKeys], tuple[RenderedFile, ...]]
+    bundle: Bundle | None = None
+    """Looked at, where the plan has one."""
     host_key: KeyPair = field(init=False)
     client_key: KeyPair = field(init=False)
 
@@ -52,13 +55,15 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _new_file(path: str) -> Data:
-    if Path(path).exists():
-        raise UsageError(
-            f"{path} exists already, and vfio-kit did not make it for this VM",
-            "choose another name, or move that file away",
-        )
-    return {"files": [path]}
+def _new_files(*paths: str | None) -> Data:
+    files = [path for path in paths if path is not None]
+    for path in files:
+        if Path(path).exists():
+            raise UsageError(
+                f"{path} exists already, and vfio-kit did not make it for this VM",
+                "choose another name, or move that file away",
+            )
+    return {"files": files}
 
 
 def _remove_files(_connect: Connect, data: Data) -> None:
@@ -104,6 +109,9 @@ def _write_seed(work: Work, _data: Data) -> None:
         authorized=(work.client_key.public, *work.plan.authorized_keys),
     )
     write_seed(Path(work.plan.domain.seed), work.render_seed(keys))
+    if work.bundle is not None and work.plan.domain.bundle is not None:
+        check_bundle(work.bundle)
+        write_bundle(Path(work.plan.domain.bundle), work.bundle)
 
 
 def _create_overlay(work: Work, _data: Data) -> None:
@@ -175,10 +183,10 @@ STEPS: dict[StepKind, StepImplementation] = {
         _remove_files,
     ),
     StepKind.DISK: StepImplementation(
-        lambda w: _new_file(w.plan.domain.disk), _create_overlay, _remove_files
+        lambda w: _new_files(w.plan.domain.disk), _create_overlay, _remove_files
     ),
     StepKind.SEED: StepImplementation(
-        lambda w: _new_file(w.plan.domain.seed), _write_seed, _remove_files
+        lambda w: _new_files(w.plan.domain.seed, w.plan.domain.bundle), _write_seed, _remove_files
     ),
     StepKind.DEFINE: StepImplementation(
         _domain, lambda w, _d: w.hypervisor.define(w.domain_xml), _undefine

@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 
 def require_files(plan: "UpPlan") -> None:
     """What the operator has to give, before anything is connected to or locked."""
+    if plan.software.bundle and not Path(plan.software.bundle).is_dir():
+        raise UsageError(
+            f"no folder {plan.software.bundle}",
+            "--bundle takes the folder that make-bundle.sh filled",
+        )
     if not plan.image:
-        raise UsageError("no image was given", "--image FILE, or image = … in the spec")
+        raise UsageError(
+            f"no image was given, and none of {plan.guest} was fetched",
+            f"vfio-kit image fetch {plan.guest}; or --image FILE, or image = … in the spec",
+        )
     boot = plan.domain.boot
     for path, what in ((boot.kernel, "kernel"), (boot.initrd, "initrd")):
         if path and not Path(path).is_file():
@@ -33,6 +41,7 @@ def require_down(folder: "VmFolder") -> None:
 
 def prepare(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> "Work":
     """Looks once more at everything that could stand in the way; changes nothing."""
+    from vfio_kit.apply.bundle import examine_bundle
     from vfio_kit.apply.files import require_reachable
     from vfio_kit.apply.images import examine_image, require_fit
     from vfio_kit.apply.steps import Work
@@ -45,6 +54,7 @@ def prepare(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> "Wo
     image = examine_image(Path(plan.image))
     require_reachable(Path(plan.image), "image")
     require_fit(image, plan.disk_gib)
+    bundle = plan.software.bundle
     examined = replace(plan, domain=replace(plan.domain, backing=image))
     return Work(
         plan,
@@ -53,6 +63,7 @@ def prepare(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> "Wo
         image,
         render("libvirt", examined)[0].text,
         lambda keys: render("cloud-init", plan, keys),
+        None if bundle is None else examine_bundle(Path(bundle)),
     )
 
 
@@ -79,6 +90,8 @@ def _require_free_gpus(plan: "UpPlan", hypervisor: "Hypervisor") -> None:
 
 _DISK_MIB = 256
 """What the overlay of a guest that boots and installs nothing grows to, with some to spare."""
+_PACKAGES_DISK_MIB = 1024
+"""The same of one that installs packages of its distribution; nobody knows which."""
 _PROVISIONED_DISK_MIB = 10 * 1024
 """What a driver with its headers, a compiler and CUDA take, with some to spare."""
 
@@ -92,7 +105,12 @@ def _require_room(plan: "UpPlan") -> None:
     for path, what in ((domain.boot.kernel, "kernel"), (domain.boot.initrd, "initrd")):
         if path:
             require_reachable(Path(path), what)
-    needed = _DISK_MIB if plan.software.driver == NO_DRIVER else _PROVISIONED_DISK_MIB
+    software = plan.software
+    needed = _DISK_MIB
+    if not software.baked and software.driver != NO_DRIVER:
+        needed = _PROVISIONED_DISK_MIB
+    elif not software.baked and software.packages:
+        needed = _PACKAGES_DISK_MIB
     require_space(Path(domain.disk).parent, needed)
     if domain.hugepages:
         require_mount(domain.hugepages)
