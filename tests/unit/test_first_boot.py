@@ -231,6 +231,14 @@ def test_what_is_no_record_is_a_value_error(line: str) -> None:
         RecordReader().feed(line)
 
 
+def test_a_record_without_measure_is_not_kept() -> None:
+    reader = RecordReader()
+    reader.feed("cloud-init 9999")
+    with pytest.raises(ValueError, match="not a record: cloud-init has more than"):
+        for _ in range(9999):
+            reader.feed("x" * 1000)
+
+
 @pytest.mark.parametrize(
     "record",
     [

@@ -18,7 +18,7 @@ from vfio_kit.analysis.guest.printable import printable
 MOST_REBOOTS = 2
 """A provisioning reboots once, for its kernel; a third reboot comes of a loop."""
 
-_MOST_LINES = 10_000
+_MOST_LINES, _MOST_CHARACTERS = 10_000, 4 << 20
 """Of a record; a guest is not trusted with our memory."""
 
 
@@ -35,22 +35,28 @@ class RecordReader:
 
     def __init__(self) -> None:
         self._name = ""
-        self._missing = 0
+        self._missing = self._size = 0
         self._lines: list[str] = []
 
     def feed(self, line: str) -> Record | None:
         """The record that ends with this line; None where none does.
 
-        Raises ValueError for a line in the place of a record's head that is none.
+        Raises ValueError for a line in the place of a record's head that is none, and for a record
+        that is too large.
         """
         if self._missing:
             self._lines.append(line)
             self._missing -= 1
+            self._size += len(line)
+            if self._size > _MOST_CHARACTERS:
+                raise ValueError(
+                    f"not a record: {self._name} has more than {self._size} characters"
+                )
         else:
             self._name, _, count = line.rpartition(" ")
             if not (self._name and count.isdecimal() and int(count) <= _MOST_LINES):
                 raise ValueError(f"not the head of a record: {printable(line, 80)!r}")
-            self._missing = int(count)
+            self._missing, self._size = int(count), 0
         if self._missing:
             return None
         record = Record(self._name, "\n".join(self._lines))
