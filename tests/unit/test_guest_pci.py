@@ -51,7 +51,7 @@ def test_functions_are_read() -> None:
     assert gpu.link == LinkHealth(2.5, 16, 8.0, 16)
     assert gpu.bars[:3] == (
         GuestBar(0xFC000000, 16 << 20),
-        GuestBar(0x800000000, 256 << 20),
+        GuestBar(0x800000000, 256 << 20, is_64bit=True),
         GuestBar(0, 0),
     )
     assert gpu.port is not None and gpu.port.emulated
@@ -244,6 +244,36 @@ def test_a_bar_without_an_address() -> None:
     assert (found.status, found.cause) == (FAILED, "bar-unassigned")
     assert found.evidence == "0000:01:00.0: BAR 1 (256 MiB) has no address"
     assert "MMIO" in found.remedy
+
+
+def hopper(aperture: str) -> str:
+    """The BARs of an H100: the first has 64 bits as well, so that NVIDIA's BAR 1 is the third."""
+    none = "bar 0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
+    first = "bar 0x000004e042000000 0x000004e042ffffff 0x000000000014220c\n"
+    lines = M4000_PCI.splitlines(True)
+    begin = next(n for n, line in enumerate(lines) if line.startswith("bar 0x00000000fc"))
+    lines[begin : begin + 6] = [
+        first,
+        none,
+        f"bar {aperture} 0x000000000014220c\n",
+        none,
+        none,
+        none,
+    ]
+    return "".join(lines).replace("device 0x13f1", "device 0x2330")
+
+
+def test_from_hopper_on_the_memory_is_behind_the_third_line() -> None:
+    found = rung("bar1", pci=said(hopper("0x000004c000000000 0x000004dfffffffff")))
+    assert (found.status, found.evidence) == (
+        OK,
+        "0000:01:00.0: BAR 1 has 131072 MiB (nvidia-smi: 256)",
+    )
+    found = rung("bar1", pci=said(hopper("0x0000000000000000 0x0000001fffffffff")))
+    assert (found.status, found.evidence) == (
+        FAILED,
+        "0000:01:00.0: BAR 1 (131072 MiB) has no address",
+    )
 
 
 def test_a_bar_that_the_kernel_gave_up() -> None:

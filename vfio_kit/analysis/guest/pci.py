@@ -22,6 +22,8 @@ class GuestBar:
 
     start: int
     size: int
+    is_64bit: bool = False
+    """It takes two registers: the line behind it is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,16 @@ class GuestFunction:
     @property
     def ids(self) -> str:
         return f"{self.vendor:04x}:{self.device:04x}"
+
+    @property
+    def aperture(self) -> GuestBar | None:
+        """What NVIDIA calls BAR 1, the way into the memory: the second BAR that there is.
+
+        The kernel's number for it is 1 up to Ada, and 2 from Hopper on, whose BAR 0 has 64 bits.
+        None where the kernel names no such line.
+        """
+        number = 2 if self.bars and self.bars[0].is_64bit else 1
+        return self.bars[number] if number < len(self.bars) else None
 
     @property
     def is_nvidia(self) -> bool:
@@ -157,12 +169,13 @@ def _width(text: str | None) -> int | None:
     return int(match[1]) if match and int(match[1]) in _WIDTHS else None
 
 
-_BAR = re.compile(r"0x([0-9a-f]{1,16}) 0x([0-9a-f]{1,16}) 0x[0-9a-f]{1,16}")
+_BAR = re.compile(r"0x([0-9a-f]{1,16}) 0x([0-9a-f]{1,16}) 0x([0-9a-f]{1,16})")
+_64BIT = 0x0010_0000  # IORESOURCE_MEM_64 of the kernel's include/linux/ioport.h
 
 
 def _bar(line: str) -> GuestBar:
     match = _BAR.fullmatch(line)
     if match is None:
         return GuestBar(0, 0)
-    start, end = int(match[1], 16), int(match[2], 16)
-    return GuestBar(start, end - start + 1 if end > start else 0)
+    start, end, flags = (int(part, 16) for part in match.groups())
+    return GuestBar(start, end - start + 1 if end > start else 0, bool(flags & _64BIT))

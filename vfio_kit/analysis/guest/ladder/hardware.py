@@ -136,8 +136,8 @@ def _bar_fault(gpu: GuestFunction) -> str | None:
     if not gpu.is_nvidia:
         placed = any(bar.size and bar.start for bar in gpu.bars)
         return None if placed else f"{gpu.address}: no BAR has an address"
-    for number, bar in enumerate(gpu.bars[:2]):
-        if not bar.size:
+    for number, bar in enumerate((gpu.bars[0], gpu.aperture)):
+        if bar is None or not bar.size:
             return f"{gpu.address}: BAR {number} is missing"
         if not bar.start:
             return f"{gpu.address}: BAR {number} ({bar.size // _MIB} MiB) has no address"
@@ -146,7 +146,7 @@ def _bar_fault(gpu: GuestFunction) -> str | None:
 
 def bar1_mib(gpu: GuestFunction) -> int | None:
     """The size of BAR 1 in MiB; None where it is not known."""
-    return gpu.bars[1].size // _MIB if len(gpu.bars) > 1 else None
+    return gpu.aperture.size // _MIB if gpu.aperture else None
 
 
 def _failed(code: str, evidence: str, remedy: str, cause: str) -> Check:
