@@ -746,3 +746,11 @@ def test_a_baked_image_loads_nothing(tmp_path: Path) -> None:
     mode, *steps, count = done.stdout.split()
     assert (mode, int(count)) == ("bake", len(steps))
     assert "load" not in steps and "hold" in steps
+
+
+def test_two_runs_at_once_are_one_too_many(guest: Guest) -> None:
+    done = guest.run("main", id="echo 0", flock='echo "$*"; return 75')
+    assert done.returncode == 75
+    assert done.stderr == "vfio-kit-provision: another run of it is at work\n"
+    # What a package starts does not keep the lock.
+    assert " -o " in done.stdout

@@ -5,6 +5,7 @@
 #   --boot             as cloud-init runs it: the guest reboots by itself where it must
 # It says where it is in /var/lib/vfio-kit/provision.state; exit status 0 for done and reboot, else 1.
 set -Eeuo pipefail
+PATH=$PATH:/usr/sbin:/sbin
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 # needrestart would ask, or restart sshd and cloud-init below our feet.
 export NEEDRESTART_SUSPEND=1 NEEDRESTART_MODE=l

@@ -21,7 +21,7 @@ provision() {
 }
 
 main() {
-  local word
+  local word status=0
   [ "$(id -u)" = 0 ] || { echo "vfio-kit-provision: run it as root: sudo $0" >&2; exit 2; }
   # shellcheck source=/dev/null
   . "$CONF"
@@ -36,7 +36,9 @@ main() {
   if [ -z "${VFIO_KIT_LOCKED-}" ]; then
     mkdir -p "$RUN"
     export VFIO_KIT_LOCKED=1
-    exec flock --nonblock --conflict-exit-code 75 -o "$RUN/lock" "$BASH" "$0" "$@"
+    flock --nonblock --conflict-exit-code 75 -o "$RUN/lock" "$BASH" "$0" "$@" || status=$?
+    [ "$status" != 75 ] || echo "vfio-kit-provision: another run of it is at work" >&2
+    exit "$status"
   fi
   if [ "$MODE" = bake ]; then
     mapfile -t STEPS < <(printf '%s\n' "${STEPS[@]}" | grep -vx load)
