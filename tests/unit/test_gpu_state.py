@@ -67,6 +67,32 @@ def test_a_gpu_of_the_bus_that_nvidia_smi_does_not_list() -> None:
     assert found.evidence == ("driver 470.256.02 lists 1 of 2 GPUs; not 0000:01:00.0 [10de:102d]")
 
 
+def test_domains_tell_gpus_apart() -> None:
+    """As Hyper-V has them: each in a domain of its own, at bus and device 0."""
+    pci = text("healthy/k80-pci.txt").replace("0000:01:00.0", "0001:00:00.0")
+    pci = pci.replace("0000:02:00.0", "0002:00:00.0")
+    smi = SMI_K80.replace("00000000:01:00.0", "00000001:00:00.0")
+    both = smi.replace("00000000:02:00.0", "00000002:00:00.0")
+    query = text("healthy/k80-device-query.txt").replace("0 / 1 / 0", "1 / 0 / 0")
+    query = query.replace("0 / 2 / 0", "2 / 0 / 0")
+    report = judged("k80", pci=said(pci), nvidia_smi=said(both), device_query=said(query))
+    assert report.healthy
+    assert [gpu.ids for gpu in report.gpus] == ["10de:102d"] * 2
+    second = both.index("<gpu ", both.index("<gpu ") + 1)
+    one = said(both[:second] + "</nvidia_smi_log>")
+    found = check(judged("k80", pci=said(pci), nvidia_smi=one), "nvidia-smi")
+    assert (found.status, found.cause) == (FAILED, "fewer-gpus")
+    assert found.evidence.endswith("lists 1 of 2 GPUs; not 0002:00:00.0 [10de:102d]")
+
+
+def test_gpus_without_a_place_are_counted() -> None:
+    first = SMI_K80.index("<gpu ")
+    second = SMI_K80.index("<gpu ", first + 1)
+    one = SMI_K80[:second].replace("00000000:01:00.0", "N/A") + "</nvidia_smi_log>"
+    found = check(judged("k80", nvidia_smi=said(one)), "nvidia-smi")
+    assert found.evidence == "driver 470.256.02 lists 1 of 2 GPUs"
+
+
 def test_fewer_gpus_than_were_planned() -> None:
     report = judged(planned=Planned(gpu_count=2))
     assert check(report, "nvidia-smi").evidence == "driver 470.256.02 lists 1 of 2 GPUs"

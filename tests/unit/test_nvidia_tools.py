@@ -40,7 +40,7 @@ def test_an_m4000() -> None:
         ),
     )
     assert parse_device_query(text("healthy/m4000-device-query.txt")) == DeviceQuery(
-        "PASS", (QueryDevice("Quadro M4000", "5.2", 8127, 1, 0),)
+        "PASS", (QueryDevice("Quadro M4000", "5.2", 8127, (0, 1, 0)),)
     )
 
 
@@ -52,8 +52,8 @@ def test_both_halves_of_a_k80() -> None:
     assert parse_device_query(text("healthy/k80-device-query.txt")) == DeviceQuery(
         "PASS",
         (
-            QueryDevice("Tesla K80", "3.7", 11441, 2, 0),
-            QueryDevice("Tesla K80", "3.7", 11441, 1, 0),
+            QueryDevice("Tesla K80", "3.7", 11441, (0, 2, 0)),
+            QueryDevice("Tesla K80", "3.7", 11441, (0, 1, 0)),
         ),
     )
 
@@ -137,7 +137,7 @@ def test_an_old_device_query_names_its_devices_at_the_end() -> None:
         "Device0 = Tesla K80\nResult = PASS\n"
     )
     assert parse_device_query(text) == DeviceQuery(
-        "PASS", (QueryDevice("Tesla K80", "3.7", 11520, None, None),)
+        "PASS", (QueryDevice("Tesla K80", "3.7", 11520, None),)
     )
 
 
@@ -160,7 +160,7 @@ def test_the_last_result_line_counts(text: str, result: str | None) -> None:
 
 def test_a_name_may_hold_quotes() -> None:
     (device,) = parse_device_query('Device 0: "A "B" C"\n').devices
-    assert device == QueryDevice('A "B" C', None, None, None, None)
+    assert device == QueryDevice('A "B" C', None, None, None)
 
 
 @given(st.text())

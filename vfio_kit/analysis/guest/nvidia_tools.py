@@ -57,13 +57,12 @@ class SmiLog:
 
 @dataclass(frozen=True, slots=True)
 class QueryDevice:
-    """A device of deviceQuery; bus and device numbers are those of PCI."""
+    """A device of deviceQuery; `place` is where it sits: PCI domain, bus and device."""
 
     name: str
     compute_capability: str | None
     memory_mib: int | None
-    bus: int | None
-    device: int | None
+    place: tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +176,7 @@ _DEVICE = re.compile(r'^Device (\d+): "(.*)"\s*$')
 _CAPABILITY = re.compile(r"CUDA Capability Major/Minor version number:\s+(\d+\.\d+)")
 _MEMORY = re.compile(r"Total amount of global memory:\s+(\d{1,9}) M(?:Bytes|iB|B)")
 _LOCATION = re.compile(
-    r"Device PCI Domain ID / Bus ID / location ID:\s+\d+ / (\d{1,3}) / (\d{1,2})\b"
+    r"Device PCI Domain ID / Bus ID / location ID:\s+(\d{1,10}) / (\d{1,3}) / (\d{1,2})\b"
 )
 _RESULT = re.compile(r"^Result = (PASS|FAIL)\s*$", re.MULTILINE)
 
@@ -206,6 +205,5 @@ def _query_device(name: str, text: str) -> QueryDevice:
         name=name,
         compute_capability=capability[1] if capability else None,
         memory_mib=int(memory[1]) if memory else None,
-        bus=int(place[1]) if place else None,
-        device=int(place[2]) if place else None,
+        place=(int(place[1]), int(place[2]), int(place[3])) if place else None,
     )

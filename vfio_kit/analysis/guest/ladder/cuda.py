@@ -80,11 +80,7 @@ def _near(one: int, other: int) -> bool:
 
 def _capability_due(device: QueryDevice, gpus: Sequence[GuestFunction]) -> str | None:
     """Of the PCI function at the device's place, else of the name; None of an unknown card."""
-    ids = [
-        (gpu.vendor, gpu.device)
-        for gpu in gpus
-        if place_of(gpu.address) == (device.bus, device.device)
-    ]
+    ids = [(gpu.vendor, gpu.device) for gpu in gpus if place_of(gpu.address) == device.place]
     called = device.name.removeprefix("NVIDIA ").casefold()
     ids += [key for key, name in SHIPPED_NAMES.items() if short_name(name).casefold() == called]
     for key in ids:
@@ -107,9 +103,9 @@ def matched(smi: SmiLog | None, query: DeviceQuery | None) -> tuple[QueryDevice 
 def _same(gpu: SmiGpu, number: int, devices: tuple[QueryDevice, ...]) -> QueryDevice | None:
     place = place_of(gpu.bus_id)
     for device in devices:
-        if place is not None and (device.bus, device.device) == place:
+        if place is not None and device.place == place:
             return device
-    unplaced = [device for device in devices if device.bus is None or place is None]
+    unplaced = [device for device in devices if device.place is None or place is None]
     return unplaced[number] if number < len(unplaced) else None
 
 

@@ -50,8 +50,9 @@ def smi_check(
         evidence = f"driver {log.driver} lists no GPU"
         return Check(_SMI, _FAILED, evidence, _LOG, "no-devices"), log
     missing = _missing(gpus, log)
-    if missing or (gpu_count or 0) > len(log.gpus):
-        evidence = f"driver {log.driver} lists {len(log.gpus)} of {_due(gpus, gpu_count)} GPUs"
+    due = max(gpu_count or 0, sum(gpu.is_nvidia for gpu in gpus))
+    if missing or due > len(log.gpus):
+        evidence = f"driver {log.driver} lists {len(log.gpus)} of {due} GPUs"
         evidence += f"; not {', '.join(missing)}" if missing else ""
         return Check(_SMI, _FAILED, evidence, _LOG, "fewer-gpus"), log
     shown = ", ".join(f"{gpu.name or 'unnamed'} {gpu.memory_mib or '?'} MiB" for gpu in log.gpus)
@@ -59,10 +60,6 @@ def smi_check(
     if failed is not None:
         return Check(_SMI, failed.status, failed.evidence, failed.remedy, failed.cause), log
     return Check(_SMI, _OK, evidence), log
-
-
-def _due(gpus: Sequence[GuestFunction], gpu_count: int | None) -> int:
-    return max(gpu_count or 0, sum(gpu.is_nvidia for gpu in gpus))
 
 
 def _missing(gpus: Sequence[GuestFunction], log: SmiLog) -> list[str]:
@@ -73,16 +70,15 @@ def _missing(gpus: Sequence[GuestFunction], log: SmiLog) -> list[str]:
     return [str(gpu) for gpu in gpus if gpu.is_nvidia and place_of(gpu.address) not in listed]
 
 
-def place_of(bus_id: str | None) -> tuple[int, int] | None:
-    """Bus and device of an address in the kernel's or in nvidia-smi's form; None of another text.
+def place_of(bus_id: str | None) -> tuple[int, int, int] | None:
+    """Domain, bus and device of an address as the kernel or nvidia-smi writes it; else None.
 
-    Without the domain, which deviceQuery of CUDA 11 writes and other tools leave out.
+    The domain counts: Hyper-V gives every GPU one of its own, with bus and device 0.
     """
     try:
-        address = PciAddress.parse(bus_id or "")
+        return PciAddress.parse(bus_id or "").slot
     except UsageError:
         return None
-    return (address.bus, address.device)
 
 
 def state_check(log: SmiLog | None) -> Check:
