@@ -38,6 +38,18 @@ def cloud_init(status: str, provision: str = "") -> Check:
             "degraded",
             "status: done: WARNING: w",
         ),
+        (
+            '{"status": "done", "recoverable_errors": {"DEPRECATED": ["a", "b", "c"]}}',
+            WARN,
+            "deprecated",
+            "status: done, and deprecated: a; b; and 1 more",
+        ),
+        (
+            '{"status": "done", "recoverable_errors": {"DEPRECATED": ["a"], "ERROR": ["e"]}}',
+            FAILED,
+            "degraded",
+            "status: done: ERROR: e",
+        ),
         ("status: done\ntime: now\ndetail:\nDataSourceNone", OK, None, "status: done"),
         ("status: error\ndetail:\n('x', no)\n", FAILED, "error", "status: error: ('x', no)"),
         ("Traceback", FAILED, "unknown", "exit 0: Traceback"),
@@ -74,6 +86,14 @@ def test_what_vfio_kit_has_cloud_init_do_is_part_of_it(
 ) -> None:
     found = cloud_init('{"status": "done", "errors": []}\n', f"--- provision\n{state}\n")
     assert (found.status, found.cause, found.evidence) == (expected, cause, evidence)
+
+
+def test_a_provisioning_that_is_done_takes_no_warning_away() -> None:
+    status = '{"status": "done", "recoverable_errors": {"DEPRECATED": ["a"]}}\n'
+    found = cloud_init(status, "--- provision\nstate=done\n")
+    assert (found.status, found.cause) == (WARN, "deprecated")
+    assert found.evidence == "status: done, and deprecated: a; provisioning: done"
+    assert cloud_init("absent\n", "--- provision\nstate=done\n").status is OK
 
 
 def test_the_steps_own_remedy_and_the_culprits_name() -> None:

@@ -53,6 +53,13 @@ def test_any_error_is_no_success(changes: dict[str, object], errors: int) -> Non
     assert len(found.errors) == errors
 
 
+def test_what_is_deprecated_is_done_all_the_same() -> None:
+    found = status(extended_status="degraded done", recoverable_errors={"DEPRECATED": ["a", "b"]})
+    assert found == CloudInitStatus("done", (), ("a", "b"))
+    assert found.ok
+    assert status(recoverable_errors={"DEPRECATED": None}).ok
+
+
 def test_an_error_says_how_bad_it_was() -> None:
     found = status(errors=["fatal"], recoverable_errors={"WARNING": ["slow"]})
     assert found.errors == ("fatal", "WARNING: slow")

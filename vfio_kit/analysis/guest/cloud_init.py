@@ -11,14 +11,22 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class CloudInitStatus:
-    """status: done, error, running, disabled…; errors: fatal ones and recoverable ones alike."""
+    """status: done, error, running, disabled…; errors: fatal ones and recoverable ones alike.
+
+    deprecated: what it did as it was told to, by words that a later release will not know.
+    """
 
     status: str
     errors: tuple[str, ...]
+    deprecated: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Ended, and without a single error: degraded is not success."""
+        """Ended, and without a single error: degraded is not success.
+
+        Nor is a deprecation an error, though cloud-init has called a run with one degraded since
+        23.4: it does so of every VM whose user-data Proxmox wrote.
+        """
         return self.status == "done" and not self.errors
 
 
@@ -33,13 +41,17 @@ def parse_status(text: str) -> CloudInitStatus:
         status, fatal = document["status"], document.get("errors") or []
         recoverable = document.get("recoverable_errors") or {}
         errors = [str(error) for error in fatal]
+        deprecated = tuple(str(message) for message in recoverable.pop(_DEPRECATED, None) or [])
         errors += [f"{level}: {message}" for level, many in recoverable.items() for message in many]
     except (AttributeError, KeyError, TypeError):
         raise ValueError(f"not cloud-init's status: {text[:80]!r}") from None
     if not isinstance(status, str):
         raise ValueError(f"not cloud-init's status: {text[:80]!r}")
-    return CloudInitStatus(status, tuple(errors))
+    return CloudInitStatus(status, tuple(errors), deprecated)
 
+
+_DEPRECATED = "DEPRECATED"
+"""The level of such messages, between INFO and WARNING (cloud-init, cloudinit/log)."""
 
 STAGES = ("init-local", "init", "modules-config", "modules-final")
 """cloud-init's stages, in their order."""
