@@ -53,6 +53,20 @@ def test_memory_drifts_between_branches(memory: int) -> None:
     assert judged(device_query=query).healthy
 
 
+@pytest.mark.parametrize(("listed", "seen"), [(15360, 14910), (1024, 980)])
+def test_nvidia_smi_counts_what_the_driver_keeps_for_itself(listed: int, seen: int) -> None:
+    smi = said(SMI_M4000.replace("<total>8126 MiB", f"<total>{listed} MiB"))
+    query = said(QUERY_M4000.replace("8127 MBytes", f"{seen} MBytes"))
+    assert judged(nvidia_smi=smi, device_query=query).healthy
+
+
+@pytest.mark.parametrize(("mode", "healthy"), [("Enabled", True), ("Disabled", False)])
+def test_an_instance_of_mig_has_a_part_of_the_memory(mode: str, healthy: bool) -> None:
+    smi = said(SMI_M4000.replace("<current_mig>N/A", f"<current_mig>{mode}"))
+    query = said(QUERY_M4000.replace("8127 MBytes", "1024 MBytes"))
+    assert judged(nvidia_smi=smi, device_query=query).healthy is healthy
+
+
 def test_one_gpu_of_two_is_not_enough() -> None:
     report = judged("k80", device_query=said(QUERY_M4000))
     assert check(report, "device-query").evidence == "CUDA sees 1 of the 2 GPUs of nvidia-smi"

@@ -21,6 +21,7 @@ class SmiGpu:
     retirement_pending    pages or rows wait for a restart to be retired or remapped
     remap_failed          a row could not be remapped
     throttle_reasons      the active ones: hw_slowdown, sw_thermal_slowdown…, without gpu_idle
+    split                 by MIG: a CUDA program sees one instance, with a part of the memory
     """
 
     name: str | None
@@ -38,6 +39,7 @@ class SmiGpu:
     remap_failed: bool | None = None
     persistence: str | None = None
     throttle_reasons: tuple[str, ...] = ()
+    split: bool = False
 
     @property
     def slow_link(self) -> bool:
@@ -111,6 +113,7 @@ def _smi_gpu(gpu: Element) -> SmiGpu:
         remap_failed=_any_yes(gpu, "remapped_rows/remapped_row_failure"),
         persistence=_known(gpu, "persistence_mode"),
         throttle_reasons=_throttle_reasons(gpu),
+        split=_known(gpu, "mig_mode/current_mig") == "Enabled",
     )
 
 
