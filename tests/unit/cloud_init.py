@@ -4,9 +4,11 @@ On Debian 12 that is the version of the guest debian-12. The package is fetched,
 a machine it would take part in the next boot.
 """
 
+import contextlib
 import json
 import os
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,14 +35,21 @@ def _schema() -> dict[str, Any]:
 
 
 def _package() -> Path:
-    """The package's files, fetched with apt where they are not there yet."""
-    root = os.environ.get("VFIO_KIT_CACHE") or Path.home() / ".cache" / "vfio-kit"
-    folder = Path(root) / "cloud-init"
+    """The package's files, fetched with apt where they are not there yet.
+
+    Several processes may be at it at once: whoever is ready first has made it for all.
+    """
+    root = Path(os.environ.get("VFIO_KIT_CACHE") or Path.home() / ".cache" / "vfio-kit")
+    folder = root / "cloud-init"
     if not (folder / _SCHEMA).is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        _run("apt-get", "-qq", "download", "cloud-init", folder=folder)
-        (package,) = folder.glob("cloud-init_*.deb")
-        _run("dpkg-deb", "-x", package.name, ".", folder=folder)
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root) as name:
+            own = Path(name)
+            _run("apt-get", "-qq", "download", "cloud-init", folder=own)
+            (package,) = own.glob("cloud-init_*.deb")
+            _run("dpkg-deb", "-x", package.name, "files", folder=own)
+            with contextlib.suppress(OSError):  # it is there meanwhile
+                (own / "files").rename(folder)
     return folder
 
 
