@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.unit.fixtures import text
+from tests.unit.fixtures import result, text
 from tests.unit.test_verification import check, judged
 from tests.unit.values import said
 from vfio_kit.analysis.guest.verification import judge_burn
@@ -45,6 +45,14 @@ def test_a_device_query_that_did_not_pass(query: CommandResult, cause: str, evid
     found = check(report, "device-query")
     assert (found.status, found.cause, found.evidence) == (FAILED, cause, evidence)
     assert not report.healthy
+
+
+def test_an_error_of_cuda_is_told_with_its_reason() -> None:
+    found = check(judged(device_query=result("device-query/cuda-error.text.txt")), "device-query")
+    assert found.evidence == (
+        "CUDA could not start, for a reason that it names (exit 1: cudaGetDeviceCount returned 46 "
+        "-> all CUDA-capable devices are busy or unavailable)"
+    )
 
 
 @pytest.mark.parametrize("memory", [8127, 8192, 7900])

@@ -32,7 +32,7 @@ def failure(probe: str, result: CommandResult, *, first: bool) -> Check | None:
     lines = (result.stdout.strip() or result.stderr.strip()).splitlines()
     line = "" if not lines else lines[0] if first else lines[-1]
     if known is not None and known.text is not None:
-        line = next((each for each in lines if known.text.rstrip() in each), line)
+        line = _telling(lines, known.text.rstrip()) or line
     line = printable(line, _LINE)
     if known is not None:
         evidence = f"{known.meaning} (exit {result.exit_status}: {line})"
@@ -42,3 +42,12 @@ def failure(probe: str, result: CommandResult, *, first: bool) -> Check | None:
         remedy = "in the guest: sudo dmesg | grep -i -e NVRM -e Xid -e nvidia"
         return Check(probe, CheckStatus.FAILED, evidence, remedy, "unknown")
     return None
+
+
+def _telling(lines: list[str], text: str) -> str:
+    """The line that holds a text, with the reason that CUDA puts into the next, behind an arrow."""
+    for number, line in enumerate(lines):
+        if text in line:
+            reason = "".join(lines[number + 1 : number + 2])
+            return f"{line} {reason}" if reason.startswith("-> ") else line
+    return ""

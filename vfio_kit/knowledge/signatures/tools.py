@@ -204,6 +204,14 @@ DEVICE_QUERY: tuple[Signature, ...] = (
     ),
     Signature(
         "device-query",
+        "cuda-error",
+        "CUDA could not start, for a reason that it names",
+        "in the guest: nvidia-smi -q -d COMPUTE, whether the compute mode lets programs in; then "
+        "sudo dmesg | grep -e NVRM -e Xid",
+        text="cudaGetDeviceCount returned",
+    ),
+    Signature(
+        "device-query",
         "not-installed",
         "deviceQuery is not installed in the guest",
         "build it from NVIDIA/cuda-samples v11.4.1 into /usr/local/bin; the cloud-init of "
