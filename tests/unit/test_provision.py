@@ -219,12 +219,19 @@ def test_components_are_switched_on_once_in_both_kinds_of_files(guest: Guest) ->
     new = guest.write("etc/apt/sources.list.d/debian.sources", SOURCES)
     other = guest.write("etc/apt/sources.list.d/other.list", "deb http://x /\n")
     for _ in range(2):
-        assert guest.step("sources", quiet_apt="").returncode == 0
+        assert guest.step("sources", quiet_apt="", missing="").returncode == 0
         components = "main contrib non-free non-free-firmware"
         assert old.read_text().splitlines()[0].endswith(f" bookworm {components}")
         assert old.read_text().splitlines()[1].endswith(" x main")
         assert f"\nComponents: {components}\n" in new.read_text()
         assert other.read_text() == "deb http://x /\n"
+
+
+def test_an_archive_that_does_not_answer_is_told_before_its_packages_are_missed(
+    guest: Guest,
+) -> None:
+    answers = {"quiet_apt": "", "missing": "echo make", "apt_get": "return 100", "sleep": ""}
+    assert "cannot read its sources" in guest.failure("sources", **answers)
 
 
 def test_the_timers_of_apt_stand_still_and_start_again(guest: Guest) -> None:
@@ -255,7 +262,8 @@ BUNDLE = 'export VFIO_KIT_BUNDLE="$R/bundle"'
 
 def test_a_bundle_is_the_only_source(bundled: Guest) -> None:
     old = bundled.write("etc/apt/sources.list", LIST)
-    done = bundled.run(f'{BUNDLE}; step_bundle; printf "%s\\n" "${{APT[@]}}"; step_sources')
+    shown = 'printf "%s\\n" "${APT[@]}"'
+    done = bundled.run(f"{BUNDLE}; step_bundle; {shown}; step_sources", missing="")
     assert done.returncode == 0, done.stderr
     assert "Dir::Etc::sourceparts=/dev/null" in done.stdout.split()
     assert f"Dir::State::lists={bundled.root}/run/vfio-kit/lists" in done.stdout.split()

@@ -133,10 +133,13 @@ switch_on() { # COMPONENT
 step_sources() {
   local component
   quiet_apt
-  [ -z "${BUNDLE-}" ] || return 0
-  for component in "${COMPONENTS[@]}"; do
-    switch_on "$component"
-  done
+  if [ -z "${BUNDLE-}" ]; then
+    for component in "${COMPONENTS[@]}"; do
+      switch_on "$component"
+    done
+  fi
+  # An archive that does not answer is told here, not where its packages are missed.
+  [ -z "$(missing "${DRIVER_PACKAGES[@]}" "${PACKAGES[@]}")" ] || refresh
 }
 
 # A repository of somebody else, after the driver is there: it has drivers, too
