@@ -49,6 +49,24 @@ def test_a_log_that_cannot_be_read() -> None:
     assert (found.status, found.cause) == (FAILED, "unreadable")
 
 
+@pytest.mark.parametrize("warning", ["inforom-corrupt", "sensor-error"])
+def test_a_warning_hides_no_failure(warning: str) -> None:
+    shown = result(f"nvidia-smi/{warning}.text.txt").stdout
+    assert check(judged(nvidia_smi=said(shown)), "nvidia-smi").cause == warning
+    found = check(judged(nvidia_smi=said(shown, 15)), "nvidia-smi")
+    assert (found.status, found.cause) == (FAILED, "gpu-lost")
+
+
+def test_a_corrupt_inforom_hides_nothing() -> None:
+    """With a warning alone, and no GPU beside it, nothing is proven."""
+    warned = result("nvidia-smi/inforom-corrupt.text.txt")
+    report = judged(nvidia_smi=said(warned.stdout, 14))
+    assert check(report, "nvidia-smi").status is WARN
+    assert check(report, "gpu-state").status is OK and report.healthy
+    alone = judged(nvidia_smi=said("WARNING: infoROM is corrupted at gpu 0000:01:00.0\n", 14))
+    assert check(alone, "nvidia-smi").status is FAILED and not alone.healthy
+
+
 def test_a_log_without_gpus() -> None:
     log = said("<nvidia_smi_log><driver_version>470.256.02</driver_version></nvidia_smi_log>")
     report = judged(nvidia_smi=log)

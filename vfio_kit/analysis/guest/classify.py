@@ -10,17 +10,14 @@ _LINE = 160
 def classify(probe: str, result: CommandResult) -> Signature | None:
     """The known failure that a result shows; None where it shows none.
 
-    A text says more than an exit status, so texts are looked for first.
+    A text says more than an exit status, and a failure more than a warning.
     """
     rows = [row for row in SIGNATURES if row.probe == probe]
     said = result.stdout + result.stderr
-    for row in rows:
-        if row.text is not None and row.text in said:
-            return row
-    for row in rows:
-        if row.exit_status is not None and row.exit_status == result.exit_status:
-            return row
-    return None
+    found = [row for row in rows if row.text is not None and row.text in said]
+    found += [row for row in rows if row.exit_status == result.exit_status]
+    failures = (row for row in found if row.status is CheckStatus.FAILED)
+    return next(failures, found[0] if found else None)
 
 
 def failure(probe: str, result: CommandResult, *, first: bool) -> Check | None:

@@ -76,9 +76,13 @@ class DeviceQuery:
 
 
 def parse_smi(text: str) -> SmiLog:
-    """Reads `nvidia-smi -q -x`; raises ValueError where it is no such document."""
+    """Reads `nvidia-smi -q -x`; raises ValueError where it is no such document.
+
+    nvidia-smi writes its warnings to stdout as well, beside the document.
+    """
+    lines = (line for line in text.split("\n") if not line.startswith("WARNING: "))
     try:
-        root = fromstring(text, forbid_dtd=False)
+        root = fromstring("\n".join(lines).strip(), forbid_dtd=False)
     except (ParseError, DefusedXmlException) as error:
         raise ValueError(f"not nvidia-smi's XML: {error}") from None
     if root.tag != "nvidia_smi_log":

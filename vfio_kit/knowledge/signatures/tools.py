@@ -8,6 +8,13 @@ texts are looked for first, in the order of the rows.
 from vfio_kit.knowledge.signatures.row import Signature
 from vfio_kit.model.health import CheckStatus
 
+# nvidia-smi calls it a warning, and lists the card as ever: NVIDIA/gpu-operator#285, #20.
+_INFOROM = (
+    "the card's infoROM is corrupt",
+    "it computes all the same, and may forget its settings (ECC, retired pages): watch it, and "
+    "plan for another card",
+)
+
 NVIDIA_SMI: tuple[Signature, ...] = (
     Signature(
         "nvidia-smi",
@@ -64,6 +71,13 @@ NVIDIA_SMI: tuple[Signature, ...] = (
         "the GPU answers some questions with an error",
         "stop the VM and start it again; in the guest: sudo dmesg | grep -e NVRM -e Xid",
         text="ERR!",
+        status=CheckStatus.WARN,
+    ),
+    Signature(
+        "nvidia-smi",
+        "inforom-corrupt",
+        *_INFOROM,
+        text="infoROM is corrupted",
         status=CheckStatus.WARN,
     ),
     Signature(
@@ -146,9 +160,9 @@ NVIDIA_SMI: tuple[Signature, ...] = (
     Signature(
         "nvidia-smi",
         "inforom-corrupt",
-        "the card's infoROM is corrupt",
-        "the card wants service",
+        *_INFOROM,
         exit_status=14,
+        status=CheckStatus.WARN,
     ),
     Signature(
         "nvidia-smi",
