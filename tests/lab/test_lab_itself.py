@@ -164,6 +164,19 @@ class TestRecipeHash:
         hashes.add(images.recipe_hash(images.GUEST))
         assert len(hashes) == 4
 
+    def test_the_guest_with_the_driver_is_the_guest_and_more(self, recipes: Path) -> None:
+        def now() -> list[str]:
+            return [images.recipe_hash(recipe) for recipe in (images.GUEST, images.DRIVER)]
+
+        assert set(images.GUEST.lines("packages")) < set(images.DRIVER.lines("packages"))
+        first = now()
+        with (recipes / "driver.packages").open("a") as f:
+            f.write("hello\n")
+        second = now()
+        assert second[0] == first[0] and second[1] != first[1]
+        (recipes / "guest/etc/motd").touch()
+        assert all(one != other for one, other in zip(now(), second, strict=True))
+
 
 BOOT = "[    0.000000] Linux version 6.12.48+deb13-amd64\nlab: sshd listens\n"
 
