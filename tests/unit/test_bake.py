@@ -199,6 +199,7 @@ def golden(tmp_path: Path) -> Path:
 
 def test_an_image_without_a_manifest_was_not_baked(tmp_path: Path) -> None:
     assert baked_image(qcow2(tmp_path / "plain.qcow2")) is None
+    assert baked_image(Path("/")) is None
     with pytest.raises(HypervisorError, match="has no manifest"):
         check_image(tmp_path / "plain.qcow2")
 

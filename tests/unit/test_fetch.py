@@ -525,6 +525,13 @@ def test_out_of_tls_nobody_leads_us(
     assert publisher.server.requests == []
 
 
+@pytest.mark.parametrize("where", ["http://[::1", "//[", "http://a:b:c/"])
+def test_a_server_that_sends_us_on_to_no_url(publisher: Publisher, where: str) -> None:
+    publisher.server.files["/x"] = File(b"", redirect=where)
+    with pytest.raises((HypervisorError, Refused)):
+        get_small(publisher.server.url("/x"), publisher.web("a"))
+
+
 def test_into_tls_on_the_same_host_we_go(
     publisher: Publisher, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,11 @@ WRONG: dict[str, tuple[tuple[str, ...], str]] = {
     "file": (("ubuntu-22.04", "--mirror", "file:///srv"), "is no URL of http or https"),
     "password": (("ubuntu-22.04", "--mirror", "https://a:b@mirror/"), "a plain folder"),
     "query": (("ubuntu-22.04", "--mirror", "https://mirror/?a=b"), "a plain folder"),
+    "bracket": (("ubuntu-22.04", "--mirror", "http://[::1"), "is no URL of http or https"),
+    "port": (("ubuntu-22.04", "--mirror", "http://mirror:x/"), "is no URL of http or https"),
+    "label": (("ubuntu-22.04", "--mirror", "http://a..b/"), "is no URL of http or https"),
+    "letter": (("ubuntu-22.04", "--mirror", "http://mirror/\u00e9"), "is no URL of http or https"),
+    "blank": (("ubuntu-22.04", "--mirror", "http://mirror/a b"), "is no URL of http or https"),
 }
 
 
@@ -266,7 +271,10 @@ def test_an_image_that_was_written_to_does_not_count(images: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("size", "1"), ("guest", None), ("file", "../../etc/passwd"), ("digest", 5)],
+    [("size", "1"), ("guest", None), ("file", "../../etc/passwd"), ("digest", 5)]
+    + [("file", name) for name in ("", "..", "a\0b", "a\nb", "\ud800", "x" * 300)]
+    + [("guest", "\x1b[2J"), ("serial", "\ud800"), ("signed_at", "never")]
+    + [("verified_at", "2026-01-01T00:00:00")],  # without a time zone it is no time
 )
 def test_a_damaged_record_is_named(images: Path, key: str, value: object) -> None:
     path = stored(images)
@@ -276,9 +284,28 @@ def test_a_damaged_record_is_named(images: Path, key: str, value: object) -> Non
         stored_images(images)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema": "of something else"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"schema": "of something else"}', "[" * 100_000]
+)
 def test_other_files_in_json_are_none_of_ours(images: Path, text: str) -> None:
     (images / "foreign.json").write_text(text)
+    assert stored_images(images) == []
+
+
+def test_what_is_no_file_is_nobodys_record(images: Path) -> None:
+    (images / "folder.json").mkdir()
+    (images / "nowhere.json").symlink_to("gone")
+    (images / "loop.json").symlink_to("loop.json")
+    os.mkfifo(images / "pipe.json")  # to open it would be to wait for somebody who writes
+    path = stored(images)
+    assert [image.path for image in stored_images(images)] == [path]
+
+
+def test_an_image_that_is_no_file_is_none(images: Path) -> None:
+    for path in (stored(images), stored(images, mark="b")):
+        path.unlink()
+    (images / "toy-a.img").mkdir()
+    (images / "toy-b.img").symlink_to("toy-b.img")
     assert stored_images(images) == []
 
 
@@ -339,6 +366,15 @@ def test_a_baked_image_is_listed_with_its_manifest(images: Path) -> None:
     assert listed(images).stdout.splitlines()[-1].split()[:2] == ["golden.qcow2", "ubuntu-22.04"]
     assert removed(images, "golden.qcow2").exit_code == 0
     assert list(images.iterdir()) == []
+
+
+def test_names_of_files_do_not_move_a_terminals_cursor(images: Path) -> None:
+    path = images / "a\x1b[2J\nb.qcow2"
+    assert run_tool("qemu-img", "create", "-q", "-f", "qcow2", path, "1M").returncode == 0
+    manifest = images / "a\x1b[2J\nb.manifest.json"
+    manifest.write_text(json.dumps({"schema": "vfio-kit/image/1", "guest": "\x1b[31m"}))
+    assert listed(images).stdout.splitlines()[-1].split()[0] == "a\ufffd[2J"
+    assert "\x1b" not in listed(images).stdout
 
 
 def test_an_image_that_was_written_to_is_listed_as_that(images: Path) -> None:

@@ -163,14 +163,14 @@ def _read_version(file: Path, url: str) -> _Version | None:
     """None where the part is of something else, or nothing is known of it."""
     try:
         version = _Version(**json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None  # a part of unknown origin is no part of anything
     return version if version.url == url and version.validator() else None
 
 
 def _length(headers: Message) -> int | None:
     text = headers["Content-Length"] or ""
-    return int(text) if text.isdecimal() else None
+    return int(text) if re.fullmatch("[0-9]{1,19}", text) else None
 
 
 def _size(part: FileIO) -> int:

@@ -6,7 +6,11 @@ vfio-kit/image/1. What is said of an image holds for as long as its size and its
 those of the record.
 """
 
+import errno
 import json
+import os
+import re
+import stat
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,6 +23,8 @@ from vfio_kit.errors import HostError
 _SCHEMA = "vfio-kit/fetched-image/1"
 _MANIFEST_SCHEMA = "vfio-kit/image/1"
 _MANIFEST = ".manifest.json"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
+"""Of an image that was fetched: a file beside its record, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,13 @@ class ImageRecord:
             expected = int if kind is int else str
             if not isinstance(value, expected) and not (value is None and name in optional):
                 raise ValueError(f"{name} is {value!r}")
-        if Path(document["file"]).name != document["file"]:
+            # The server's date is kept as it came, and never told.
+            if isinstance(value, str) and name != "last_modified" and not value.isprintable():
+                raise ValueError(f"{name} is {value!r}")
+        if not _NAME.fullmatch(document["file"]):
             raise ValueError(f"file is {document['file']!r}")
+        for name in ("signed_at", "verified_at"):
+            _require_time(name, document[name])
         return cls(**{name: document[name] for name in cls.__annotations__})
 
     def published(self) -> datetime:
@@ -65,7 +76,7 @@ class ImageRecord:
             return datetime.fromisoformat(self.signed_at)
         try:
             when = parsedate_to_datetime(self.last_modified or "")
-        except ValueError:
+        except (ValueError, OverflowError):
             return datetime.fromisoformat(self.verified_at)
         return when.replace(tzinfo=when.tzinfo or UTC)
 
@@ -127,11 +138,23 @@ def remove_image(image: StoredImage) -> None:
         remove(record_of(image.path))
 
 
+def _require_time(name: str, text: str | None) -> None:
+    """Raises ValueError for what is no time that can be compared with others."""
+    try:
+        comparable = text is None or datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        comparable = False
+    if not comparable:
+        raise ValueError(f"{name} is {text!r}")
+
+
 def _stored(file: Path) -> StoredImage | None:
     """The image that a JSON file is about; None where it is about none, or that is gone."""
+    if _look(file) is None:
+        return None  # a folder, a pipe, a link to nowhere: nobody's record
     try:
         document = json.loads(file.read_bytes())
-    except (ValueError, PermissionError):
+    except (ValueError, RecursionError, PermissionError):
         return None  # somebody else's file: ours are JSON, and open to all
     except OSError as error:
         raise cannot("read", file, error) from None
@@ -146,19 +169,30 @@ def _stored(file: Path) -> StoredImage | None:
     except ValueError as error:
         raise HostError(f"{file} is damaged: {error}", f"rm {file}; and fetch again") from None
     path = file.with_name(record.file)
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
+    found = _look(path)
+    if found is None:
         return None
-    intact = (stat.st_size, int(stat.st_mtime)) == (record.size, record.changed)
-    return StoredImage(path, record.guest, stat.st_size, record, intact)
+    intact = (found.st_size, int(found.st_mtime)) == (record.size, record.changed)
+    return StoredImage(path, record.guest, found.st_size, record, intact)
 
 
 def _baked(file: Path, manifest: dict[str, Any]) -> StoredImage | None:
     path = file.with_name(file.name.removesuffix(_MANIFEST) + ".qcow2")
     guest = manifest.get("guest")
+    found = _look(path)
+    if found is None:
+        return None
+    return StoredImage(path, guest if isinstance(guest, str) else None, found.st_size, None, True)
+
+
+def _look(path: Path) -> os.stat_result | None:
+    """A file's size and times; None for what is no file, or is not there."""
     try:
-        size = path.stat().st_size
+        found = path.stat()
     except FileNotFoundError:
         return None
-    return StoredImage(path, guest if isinstance(guest, str) else None, size, None, True)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        raise cannot("look at", path, error) from None
+    return found if stat.S_ISREG(found.st_mode) else None

@@ -135,7 +135,7 @@ def baked_image(image: Path) -> BakedImage | None:
     Its size and its time of change are compared, not its checksum: that takes seconds for each GiB,
     and `bake --check` does it. Raises HypervisorError where they differ from the manifest's.
     """
-    manifest = read_manifest(image)
+    manifest = read_manifest(image) if image.name else None  # the root has no name
     if manifest is None:
         return None
     try:

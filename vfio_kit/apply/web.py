@@ -6,6 +6,7 @@ environment (https_proxy, no_proxy) and certificates from the system.
 """
 
 import http.client
+import re
 import ssl
 import time
 import urllib.error
@@ -133,6 +134,8 @@ def ask(
         raise _no_answer(url, error.reason) from None
     except (OSError, http.client.HTTPException) as error:
         raise _no_answer(url, error) from None
+    except ValueError as error:  # a server may send us on to anything
+        raise HypervisorError(f"{url}: what the server sends us on to is no URL: {error}") from None
     with body:
         yield Answer(body.status, body.headers, body)
 
@@ -141,7 +144,7 @@ def _http_failure(url: str, error: urllib.error.HTTPError) -> VfioKitError:
     what = f"the server says {error.code} {error.reason}"
     if error.code in _TRANSIENT:
         asked = error.headers["Retry-After"] or ""
-        return Broken(what, int(asked) if asked.isdecimal() else 0)
+        return Broken(what, int(asked) if re.fullmatch("[0-9]{1,9}", asked) else 0)
     hint = "another serial, or another mirror?" if error.code in (404, 410) else ""
     return HypervisorError(f"{url}: {what}", hint)
 

@@ -1,5 +1,6 @@
 """vfio-kit image fetch, list, rm"""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,10 +169,16 @@ def _mirror(url: str | None) -> str | None:
     """The URL with a slash at its end; raises UsageError for what is no HTTP."""
     if url is None:
         return None
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        fit = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # brackets, a port that is none, a label that is too long
+        fit = False
+    if not fit or not re.fullmatch(r"[!-~]+", url):
         raise UsageError(
             f"{url!r} is no URL of http or https",
+            "spaces and letters beyond ASCII are written as %20 and the like; "
             "a folder is served by: python3 -m http.server -d FOLDER",
         )
     if parts.username is not None or parts.query or parts.fragment:
@@ -259,6 +266,10 @@ def _proof(row: "CloudImage") -> str:
 
 
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
+    from vfio_kit.analysis.guest.printable import printable
+
+    # Names of files and what manifests say may hold what moves a terminal's cursor.
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
