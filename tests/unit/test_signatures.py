@@ -8,7 +8,9 @@ from tests.unit.fixtures import FIXTURES, healthy, result
 from tests.unit.values import said
 from vfio_kit.analysis.guest.classify import classify
 from vfio_kit.analysis.guest.kernel_log import parse_kernel_log
+from vfio_kit.analysis.guest.ladder.log import log_check
 from vfio_kit.analysis.guest.verification import judge_guest
+from vfio_kit.knowledge.rungs import RUNGS
 from vfio_kit.knowledge.signatures import SIGNATURES, XIDS, Signature, Xid
 from vfio_kit.model.health import Check, CheckStatus, CommandResult, VerifyReport
 
@@ -50,12 +52,29 @@ def test_a_line_of_the_kernel_log_is_recognised(row: Signature | Xid) -> None:
     (event,) = parse_kernel_log(shown.stdout).events
     assert (event.cause, event.status, event.count) == (row.cause, row.status, 1)
     assert event.seconds is not None
-    found = rung(judged("kernel-log", shown), "kernel-log")
+    found = log_check(parse_kernel_log(shown.stdout))
     assert (found.status, found.cause) == (
         row.status,
         None if row.status is CheckStatus.OK else row.cause,
     )
     assert row.meaning in found.evidence
+
+
+@pytest.mark.parametrize("row", KERNEL_LOG, ids=fixture_of)
+def test_what_no_longer_keeps_a_guest_from_its_work_is_a_warning(row: Signature) -> None:
+    report = judged("kernel-log", result(fixture_of(row)))
+    found = rung(report, "kernel-log")
+    past = row.lasts is not None
+    assert found.status is (CheckStatus.WARN if past else row.status)
+    assert ("past: " in found.evidence, found.remedy.startswith("nothing: ")) == (past, past)
+    assert report.healthy is (found.status is not CheckStatus.FAILED)
+    if past:
+        assert row.lasts in {one.code for one in RUNGS}
+        down = healthy() | {"kernel-log": result(fixture_of(row)), "module": said("kernel 6.1\n")}
+        down |= {"pci": said(down["pci"].stdout.replace("driver nvidia\n", ""))}
+        down |= {"nvidia-smi": result("nvidia-smi/driver-not-loaded.9.txt")}
+        found = rung(judge_guest("vm", down), "kernel-log")
+        assert (found.status, found.cause) == (row.status, row.cause)
 
 
 def test_every_fixture_shows_a_row() -> None:

@@ -1,7 +1,7 @@
 """Reads what the probe picked from a guest's kernel log: what happened, how often, when last."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vfio_kit.knowledge.signatures import KERNEL_LOG, XIDS
 from vfio_kit.model.health import CheckStatus
@@ -28,6 +28,8 @@ class LogEvent:
     last: str
     seconds: float | None
     """Of the last line, since boot; None where the log does not say."""
+    lasts: str | None = None
+    """See Signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +66,7 @@ def parse_kernel_log(text: str) -> KernelLog:
 
 
 def _again(before: LogEvent, now: LogEvent) -> LogEvent:
-    return LogEvent(
-        before.cause,
-        before.status,
-        before.meaning,
-        before.remedy,
-        before.count + 1,
-        now.last,
-        now.seconds,
-    )
+    return replace(before, count=before.count + 1, last=now.last, seconds=now.seconds)
 
 
 def _event(message: str, seconds: float | None) -> LogEvent | None:
@@ -88,7 +82,6 @@ def _event(message: str, seconds: float | None) -> LogEvent | None:
         return LogEvent(cause, status, meaning, remedy, 1, message, seconds)
     for known in KERNEL_LOG:
         if known.text is not None and known.text in message:
-            return LogEvent(
-                known.cause, known.status, known.meaning, known.remedy, 1, message, seconds
-            )
+            meant = (known.cause, known.status, known.meaning, known.remedy)
+            return LogEvent(*meant, 1, message, seconds, known.lasts)
     return None

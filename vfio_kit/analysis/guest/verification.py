@@ -62,6 +62,7 @@ def judge_guest(
     why = next((e.meaning for e in log.events if e.status is CheckStatus.FAILED), "")
     smi_rung, smi = smi_check(asked["nvidia-smi"], gpus, planned.gpu_count, why)
     query_rung, query = query_check(asked["device-query"], smi, gpus, planned.gpu_count)
+    holds = frozenset(c.code for c in (module, smi_rung) if c.status is CheckStatus.OK)
     listed = [_listed(gpu, smi) for gpu in gpus]
     checks = {
         check.code: check
@@ -74,7 +75,7 @@ def judge_guest(
             module,
             smi_rung,
             state_check(smi),
-            log_check(log, asked["kernel-log"].stderr),
+            log_check(log, asked["kernel-log"].stderr, holds),
             query_rung,
         )
         if check.code not in _PROBES or check.code in results

@@ -23,6 +23,11 @@ def _row(cause: str, text: str, meaning: str, remedy: str) -> Signature:
     return Signature("kernel-log", cause, meaning, remedy, text=text)
 
 
+def _load(cause: str, text: str, meaning: str, remedy: str) -> Signature:
+    """Said while the module is loaded and takes the cards: past, once it has them all."""
+    return Signature("kernel-log", cause, meaning, remedy, text=text, lasts="module")
+
+
 def _warn(cause: str, text: str, meaning: str, remedy: str) -> Signature:
     return Signature("kernel-log", cause, meaning, remedy, text=text, status=_WARN)
 
@@ -35,39 +40,39 @@ KERNEL_LOG: tuple[Signature, ...] = (
         _LOST,
     ),
     _row("gpu-lost", "NVRM: GPU is lost", "the GPU no longer answers on the PCIe bus", _LOST),
-    _row(
+    _load(
         "bar-unassigned",
         "This PCI I/O region assigned to your NVIDIA device is invalid",
         "a BAR of the GPU has no address",
         _WINDOW,
     ),
-    _row("bar-empty", "NVRM: BAR0 is 0M", "BAR 0 of the GPU has no address", _WINDOW),
-    _row("bar1-empty", "NVRM: BAR1 is 0M", "BAR 1 of the GPU has no address", _WINDOW),
-    _row(
+    _load("bar-empty", "NVRM: BAR0 is 0M", "BAR 0 of the GPU has no address", _WINDOW),
+    _load("bar1-empty", "NVRM: BAR1 is 0M", "BAR 1 of the GPU has no address", _WINDOW),
+    _load(
         "bridge-window",
         "NVRM: a matching prefetchable memory window",
         "the bridge above the GPU has no window for its 64-bit BAR",
         _WINDOW,
     ),
-    _row(
+    _load(
         "bar0-missing",
         "NVRM: request_mem_region failed for 0M",
         "BAR 0 of the GPU has no place",
         _WINDOW,
     ),
-    _row(
+    _load(
         "region-claimed",
         "NVRM: request_mem_region failed",
         "another driver holds the GPU's memory region",
         "see which one in /proc/iomem; blacklist nouveau, nvidiafb and the like",
     ),
-    _row(
+    _load(
         "no-irq",
         "NVRM: Can't find an IRQ for your NVIDIA card",
         "the GPU has no interrupt",
         "give the VM the q35 machine type, whose ports bring MSI and INTx along",
     ),
-    _row(
+    _load(
         "open-module",
         "is not supported by the open kernel module",
         "the open kernel module drives Turing and newer GPUs only",
@@ -79,13 +84,13 @@ KERNEL_LOG: tuple[Signature, ...] = (
         "the open kernel module drives Turing and newer GPUs only",
         "install the proprietary modules: a package without -open in its name",
     ),
-    _row(
+    _load(
         "legacy-gpu",
         "supported through the NVIDIA",
         "this driver branch no longer drives the GPU",
         "vfio-kit advise names the last branch that does; install that",
     ),
-    _row(
+    _load(
         "unsupported-gpu",
         "installed in this system is not supported by the",
         "the driver does not know the GPU by what its registers say",
@@ -118,79 +123,81 @@ KERNEL_LOG: tuple[Signature, ...] = (
         "the firmware of the GPU's system processor (GSP) did not start",
         "stop the VM and start it again; driver and firmware must be of one version",
     ),
-    _row(
+    _load(
         "probe-not-called",
         "NVRM: The NVIDIA probe routine was not called",
         "another driver already holds the GPU",
         "blacklist nouveau in the guest, renew its initramfs, and reboot it",
     ),
-    _row(
+    _load(
         "none-probed",
         "NVRM: No NVIDIA devices probed",
         "other drivers hold every GPU, and the module was unloaded again",
         "blacklist nouveau in the guest, renew its initramfs, and reboot it",
     ),
-    _row(
+    _load(
         "probe-failed",
         "NVRM: The NVIDIA probe routine failed",
         "the driver refused the GPU",
         "in the guest: sudo dmesg | grep NVRM says why, right above this line",
     ),
-    _row(
+    _load(
         "none-initialized",
         "NVRM: None of the NVIDIA devices were initialized",
         "the driver refused every GPU and was unloaded again",
         "in the guest: sudo dmesg | grep NVRM says why, right above this line",
     ),
-    _row(
+    _load(
         "no-gpu",
         "NVRM: No NVIDIA GPU found",
         "the driver was loaded in a machine without an NVIDIA GPU",
         "is the GPU in the VM? vfio-kit list; virsh dumpxml NAME",
     ),
-    _row(
+    Signature(
+        "kernel-log",
         "library-mismatch",
-        "NVRM: API mismatch",
         "kernel module and user-space library are of different driver versions",
         "reboot the guest; then hold the driver packages: apt-mark hold",
+        text="NVRM: API mismatch",
+        lasts="nvidia-smi",  # else it is a container's library
     ),
-    _row(
+    _load(
         "version-magic",
         "nvidia: version magic",
         "the module was built for another kernel",
         _REBUILD,
     ),
-    _row(
+    _load(
         "module-symbols",
         "nvidia: disagrees about version of symbol",
         "the module was built for another kernel",
         _REBUILD,
     ),
-    _row(
+    _load(
         "unknown-symbol",
         "nvidia: Unknown symbol",
         "the module and the running kernel do not fit together",
         _REBUILD,
     ),
-    _row(
+    _load(
         "key-rejected",
         "Key was rejected by service",
         "Secure Boot: the module's signature is not trusted",
         _SECURE_BOOT,
     ),
-    _row(
+    _load(
         "key-unavailable",
         "Loading of module with unavailable key is rejected",
         "Secure Boot: the key that signed the module is not enrolled",
         _SECURE_BOOT,
     ),
-    _row(
+    _load(
         "unsigned-rejected",
         "Loading of unsigned module is rejected",
         "Secure Boot: the module is not signed",
         _SECURE_BOOT,
     ),
-    _row(
+    _load(
         "lockdown",
         "unsigned module loading is restricted",
         "the kernel is locked down, as Secure Boot does it, and the module is not signed",

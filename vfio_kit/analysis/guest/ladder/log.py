@@ -1,5 +1,7 @@
 """The rung of the kernel log."""
 
+from dataclasses import replace
+
 from vfio_kit.analysis.guest.kernel_log import KernelLog, LogEvent
 from vfio_kit.analysis.guest.printable import printable
 from vfio_kit.model.health import Check, CheckStatus
@@ -13,15 +15,17 @@ _READ = (
 _WORST = (CheckStatus.FAILED, CheckStatus.WARN)
 
 
-def log_check(log: KernelLog, said: str = "") -> Check:
+def log_check(log: KernelLog, said: str = "", holds: frozenset[str] = frozenset()) -> Check:
     """The worst events first, each with its number and its last line.
 
-    said  what the probe wrote to stderr, which tells of one that broke off.
+    said   what the probe wrote to stderr, which tells of one that broke off.
+    holds  the codes of other rungs that hold: what would have made them fail is a warning, no more.
     """
     if log.source is None:
         evidence = said.strip() or "neither journalctl nor dmesg may be read by this user"
         return Check(_CODE, CheckStatus.WARN, evidence, _READ, "unreadable")
-    bad = [event for status in _WORST for event in log.events if event.status is status]
+    events = [_past(event) if event.lasts in holds else event for event in log.events]
+    bad = [event for status in _WORST for event in events if event.status is status]
     noted = [event.meaning for event in log.events if event.status is CheckStatus.OK]
     if not bad:
         evidence = "no Xid, RmInitAdapter or AER error since boot"
@@ -30,6 +34,11 @@ def log_check(log: KernelLog, said: str = "") -> Check:
     if len(bad) > _SHOWN:
         evidence += "; also " + ", ".join(event.cause for event in bad[_SHOWN:])
     return Check(_CODE, bad[0].status, evidence, bad[0].remedy, bad[0].cause)
+
+
+def _past(event: LogEvent) -> LogEvent:
+    remedy = f"nothing: it is past, for {event.lasts} holds; after a reboot it is out of the log"
+    return replace(event, status=CheckStatus.WARN, meaning=f"past: {event.meaning}", remedy=remedy)
 
 
 def _words(event: LogEvent) -> str:
