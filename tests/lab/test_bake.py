@@ -197,7 +197,7 @@ class TestGoldenImage:
 
     def test_verify_holds_up_to_the_driver(self, gpuhost: LabHost) -> None:
         done = gpuhost.run("vfio-kit verify gold --json", check=False, timeout=600)
-        document = json.loads(done.stdout)
+        (document,) = json.loads(done.stdout)["hosts"]
         checks = {check["code"]: check["status"] for check in document["checks"]}
         assert done.returncode == 3
         for code in ("ssh", "cloud-init", "pci"):
@@ -282,6 +282,28 @@ class TestFirstBoot:
         assert differences(before, gpuhost.run(SNAPSHOT).stdout) == []
         assert gpuhost.run(f"ls -A {STATE}").stdout == ""
         gpuhost.run("rm -f /var/log/libvirt/qemu/bake-*")
+
+
+class TestDriver:
+    """The real driver of Debian, which is in the base image already: nothing is fetched."""
+
+    def test_a_driver_is_asserted_held_and_sealed(self, gpuhost: LabHost) -> None:
+        image = f"{IMAGES}/golden-470.qcow2"
+        gpuhost.run(f"rm -f {IMAGES}/golden*")
+        base = f"{MACHINE} --image {IMAGES}/driver.qcow2".replace("guest-", "driver-")
+        base = base.replace("--driver none", "--driver 470 --cuda none")
+        done = gpuhost.run(f"vfio-kit bake {image} {base} --cc 5.2 --json", timeout=MOST)
+        print(done.stderr)
+        manifest = json.loads(gpuhost.run(f"cat {IMAGES}/golden-470.manifest.json").stdout)
+        assert (manifest["driver"], manifest["driver_version"]) == ("470", "470.256.02")
+        assert manifest["capabilities"] == ["5.2"]
+        up(gpuhost, "drv", base.replace("driver.qcow2", "golden-470.qcow2"))
+        held = in_guest(gpuhost, "drv", "apt-mark showhold").split()
+        assert "nvidia-tesla-470-kernel-dkms" in held
+        assert any(name.startswith("linux-image-") for name in held)
+        assert in_guest(gpuhost, "drv", "cat /sys/module/nvidia/version").strip() == "470.256.02"
+        down(gpuhost, "drv")
+        gpuhost.run(f"rm -f {IMAGES}/golden*")
 
 
 def table(baked: dict[str, Any], unbaked: dict[str, Any], bake_seconds: float) -> str:

@@ -36,10 +36,11 @@ from vfio_kit.apply.manifest import (
 from vfio_kit.apply.transaction import take_down
 from vfio_kit.assets import asset_dir
 from vfio_kit.cli.bake_command import default_name
+from vfio_kit.cli.preflight import disk_mib
 from vfio_kit.errors import HostError, HypervisorError, UsageError
 from vfio_kit.guest.local import LocalRunner
 from vfio_kit.guest.seal import INVENTORY, NotSealed, seal, take_inventory
-from vfio_kit.model.vm import BakedImage, CudaWay, check_name
+from vfio_kit.model.vm import BakedImage, CudaWay, Software, check_name
 
 SCHEMA = json.loads(
     (Path(vfio_kit.__file__).parent / "schemas/image-1.schema.json").read_text("utf-8")
@@ -352,3 +353,20 @@ def test_a_vm_that_stays_on_is_told() -> None:
         pytest.raises(HypervisorError, match="does not switch itself off: it is running"),
     ):
         wait_until_off(hypervisor, "test", time.monotonic() + 0.3)
+
+
+@pytest.mark.parametrize(
+    ("software", "least", "most"),
+    [
+        (Software("none"), 200, 300),
+        (Software("none", packages=("nvtop",)), 1000, 1500),
+        (Software("470"), 2048 + 256, 4096),
+        (Software("470", "11.4"), 6000, 10 * 1024),
+        (Software("470", "11.4", CudaWay.RUNFILE), 10 * 1024, 20 * 1024),
+        (Software("470", "11.4", CudaWay.RUNFILE, packages=("nvtop",), baked=True), 200, 300),
+    ],
+)
+def test_the_room_that_is_asked_for_grows_with_the_software(
+    software: Software, least: int, most: int
+) -> None:
+    assert least <= disk_mib(software) <= most

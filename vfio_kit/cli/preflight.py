@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vfio_kit.errors import Refused, UsageError
+from vfio_kit.knowledge.provisioning import NO_DRIVER
+from vfio_kit.model.vm import CudaWay
 
 if TYPE_CHECKING:
     from vfio_kit.apply.hypervisor import Hypervisor
     from vfio_kit.apply.journal import VmFolder
     from vfio_kit.apply.steps import Work
-    from vfio_kit.model.vm import UpPlan
+    from vfio_kit.model.vm import Software, UpPlan
 
 
 def require_files(plan: "UpPlan") -> None:
@@ -91,27 +93,34 @@ def _require_free_gpus(plan: "UpPlan", hypervisor: "Hypervisor") -> None:
 _DISK_MIB = 256
 """What the overlay of a guest that boots and installs nothing grows to, with some to spare."""
 _PACKAGES_DISK_MIB = 1024
-"""The same of one that installs packages of its distribution; nobody knows which."""
-_PROVISIONED_DISK_MIB = 10 * 1024
-"""What a driver with its headers, a compiler and CUDA take, with some to spare."""
+"""What packages of the distribution add; nobody knows which they are."""
+_DRIVER_DISK_MIB = 3 * 1024
+"""What a driver adds with its headers and a compiler; it has 2 GiB within the guest, too."""
+_CUDA_DISK_MIB = {CudaWay.PACKAGES: 4 * 1024, CudaWay.RUNFILE: 12 * 1024}
+"""What CUDA adds: an installer is unpacked, and removed afterwards."""
+
+
+def disk_mib(software: "Software") -> int:
+    """What the overlay of a guest with this software grows to, at the most, in MiB."""
+    needed = _DISK_MIB
+    if software.baked:
+        return needed
+    if software.driver != NO_DRIVER:
+        needed += _DRIVER_DISK_MIB
+    if software.cuda is not None:
+        needed += _CUDA_DISK_MIB[software.cuda_way]
+    return needed + (_PACKAGES_DISK_MIB if software.packages else 0)
 
 
 def _require_room(plan: "UpPlan") -> None:
     from vfio_kit.apply.files import require_reachable, require_space
     from vfio_kit.apply.hugepages import require_memory, require_mount
-    from vfio_kit.knowledge.provisioning import NO_DRIVER
 
     domain = plan.domain
     for path, what in ((domain.boot.kernel, "kernel"), (domain.boot.initrd, "initrd")):
         if path:
             require_reachable(Path(path), what)
-    software = plan.software
-    needed = _DISK_MIB
-    if not software.baked and software.driver != NO_DRIVER:
-        needed = _PROVISIONED_DISK_MIB
-    elif not software.baked and software.packages:
-        needed = _PACKAGES_DISK_MIB
-    require_space(Path(domain.disk).parent, needed)
+    require_space(Path(domain.disk).parent, disk_mib(plan.software))
     if domain.hugepages:
         require_mount(domain.hugepages)
     require_memory(domain)
