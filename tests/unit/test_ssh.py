@@ -21,7 +21,7 @@ from tests.unit.tools import accepts
 from tests.unit.values import said
 from vfio_kit.apply.keys import new_key
 from vfio_kit.errors import GuestError, HypervisorError
-from vfio_kit.guest.probe import COMMANDS, TIMED_OUT, probe, wait_for_cloud_init
+from vfio_kit.guest.probe import COMMANDS, TIMED_OUT, probe
 from vfio_kit.guest.ssh import (
     CommandTimeout,
     Connection,
@@ -240,13 +240,6 @@ def test_a_connection_that_breaks_is_not_a_tool_that_hangs(
         probe(connection, timeout=5)
     assert "the connection broke" in caught.value.message
     assert not isinstance(caught.value, CommandTimeout)
-
-
-def test_cloud_init_is_waited_for_in_the_guest(tmp_path: Path) -> None:
-    status = '....\n{"status": "done", "errors": []}\n'
-    commands = {"cloud-init status --wait --format json": answer(said(status))}
-    with SshServer(tmp_path, commands) as server, Connection(server.target()) as connection:
-        assert wait_for_cloud_init(connection, 5).stdout == status
 
 
 @pytest.mark.parametrize("code", COMMANDS)

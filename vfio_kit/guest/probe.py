@@ -148,8 +148,3 @@ def _run(runner: Runner, command: str, timeout: float, stdin: str = "") -> Comma
         return runner.run(command, timeout, stdin=stdin)
     except CommandTimeout as error:
         return CommandResult(TIMED_OUT, "", error.message)
-
-
-def wait_for_cloud_init(runner: Runner, timeout: float) -> CommandResult:
-    """Waits in the guest, in one command, until cloud-init has ended; its status as JSON."""
-    return runner.run("cloud-init status --wait --format json", timeout)
