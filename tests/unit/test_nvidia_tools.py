@@ -118,6 +118,12 @@ def test_another_document_is_named_by_its_root() -> None:
         parse_smi("<html/>")
 
 
+def test_more_gpus_than_any_machine_has_are_not_gone_through() -> None:
+    text = f"<nvidia_smi_log>{'<gpu/>' * 1025}</nvidia_smi_log>"
+    with pytest.raises(ValueError, match="1025 GPUs, more than 1024"):
+        parse_smi(text)
+
+
 @given(st.text())
 def test_any_text_is_a_log_or_a_value_error(text: str) -> None:
     for document in (text, f"<nvidia_smi_log>{text}</nvidia_smi_log>"):

@@ -457,12 +457,47 @@ def test_a_watch_ends_at_once(rack: Rack, number: signal.Signals) -> None:
         (("--local", "--watch", "--junit", "-"), "--watch writes documents into files"),
         (("--local", "--junit", "/dev/null"), "/dev/null is no file"),
         (("--local", "--prometheus", "/"), "/ is no file"),
+        (("--local", "--junit", "/" + "x" * 300), "cannot be written: File name too long"),
+        (("--local", "--junit", "/tmp/./f", "--prometheus", "/tmp/f"), "name the same file"),
     ],
 )
 def test_what_cannot_be_meant(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     result = vfio_kit("verify", *arguments, "--state-dir", tmp_path)
     assert (result.exit_code, result.stdout) == (2, "")
     assert message in " ".join(result.stderr.split())
+
+
+def test_a_link_to_itself_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    result = vfio_kit("verify", "--local", "--junit", tmp_path / "loop")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "leads to itself" in result.stderr
+
+
+def test_lists_without_an_end_are_not_read_to_it(tmp_path: Path) -> None:
+    result = vfio_kit("verify", "--hosts", "/dev/zero")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "longer than" in result.stderr
+    result = vfio_kit("verify", "--host", "127.0.0.1:1", "--known-hosts", "/dev/zero")
+    assert result.exit_code == 6
+
+
+def test_a_state_folder_that_is_none(tmp_path: Path) -> None:
+    result = vfio_kit("verify", "vm", "--state-dir", "/dev/null")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "cannot read /dev/null/vm/" in result.stderr
+
+
+def test_what_was_found_is_told_where_a_file_cannot_be_written(rack: Rack, tmp_path: Path) -> None:
+    rack.guest("gpu", answers(SOUND))
+    metrics = tmp_path / "m.prom"
+    # No name is left for the file that is written first, in the place of which it is put.
+    junit = tmp_path / ("j" * 252)
+    result = rack.verify("--junit", junit, "--prometheus", metrics, hosts="gpu")
+    assert result.exit_code == 4
+    assert result.stdout.endswith(" s\n")
+    assert "cannot write" in result.stderr
+    assert metrics.exists()
 
 
 def test_a_file_without_hosts(tmp_path: Path) -> None:

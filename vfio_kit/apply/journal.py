@@ -151,7 +151,9 @@ class VmFolder:
             ) from None
         except PermissionError:
             raise HostError(f"cannot read {self._record}", "run as root: sudo vfio-kit …") from None
-        except ValueError as error:
+        except OSError as error:
+            raise cannot("read", self._record, error) from None
+        except (ValueError, RecursionError) as error:
             raise HostError(f"{self._record} is damaged: {error}") from None
         if not isinstance(document, dict) or document.pop("schema", None) != _SCHEMA:
             raise HostError(f"{self._record} is not of the schema {_SCHEMA}")

@@ -10,7 +10,7 @@ import click
 
 from vfio_kit.cli.common import print_json, step
 from vfio_kit.cli.verify_targets import Guest
-from vfio_kit.errors import UsageError
+from vfio_kit.errors import HostError, UsageError
 from vfio_kit.model.health import Fitness, VerifyReport
 
 _STDOUT = "-"
@@ -36,8 +36,9 @@ class Outputs:
         if on_stdout and watching:
             raise click.UsageError("--watch writes documents into files, not to stdout")
         self._text = not as_json and not on_stdout
-        for where, _ in self._documents:
-            _require_file(where)
+        files = [_require_file(where) for where, _ in self._documents if where != _STDOUT]
+        if len(set(files)) < len(files):
+            raise UsageError("--junit and --prometheus name the same file", "give each its own")
         self._before: dict[str, VerifyReport] = {}
         self._several, self._width = False, 0
 
@@ -59,19 +60,35 @@ class Outputs:
 
     def end(self, reports: Sequence[VerifyReport], when: datetime, seconds: float) -> None:
         """The reports in the order asked for; `seconds` is the whole round's."""
+        try:
+            self._tell(reports, when, seconds)
+        finally:  # a reader of stdout that went away takes no file from another
+            self._write_files(reports, when)
+        self._before = {report.host: report for report in reports}
+
+    def _write_files(self, reports: Sequence[VerifyReport], when: datetime) -> None:
+        """Every one that can be; raises the HostError of the first that cannot."""
+        failed: list[HostError] = []
         for where, writer in self._documents:
-            text = writer(reports, when)
+            if where != _STDOUT:
+                try:
+                    _write(where, writer(reports, when))
+                except HostError as error:
+                    failed.append(error)
+        if failed:
+            raise failed[0]
+
+    def _tell(self, reports: Sequence[VerifyReport], when: datetime, seconds: float) -> None:
+        """On stdout: before the files, for what was found is told where one cannot be written."""
+        for where, writer in self._documents:
             if where == _STDOUT:
-                click.echo(text, nl=False)
-            else:
-                _write(where, text)
+                click.echo(writer(reports, when), nl=False)
         if self._json:
             self._print_json(reports, when)
         elif self._text and not self._before:
             _print_round(reports, seconds)
             if self._watching:
                 step("from here on what changes; Ctrl-C ends it")
-        self._before = {report.host: report for report in reports}
 
     def _print_json(self, reports: Sequence[VerifyReport], when: datetime) -> None:
         from vfio_kit.cli.verify_json import verify_document
@@ -110,11 +127,22 @@ def _prometheus(reports: Sequence[VerifyReport], when: datetime) -> str:
     return prometheus_text(reports, when)
 
 
-def _require_file(where: str) -> None:
-    """Raises UsageError for what a file cannot be put in the place of: a device, a folder."""
-    path = Path(where).resolve()
-    if where != _STDOUT and path.exists() and not path.is_file():
-        raise UsageError(f"{where} is no file", "give a file's name, or - for stdout")
+def _require_file(where: str) -> Path:
+    """The file. Raises UsageError for what no file can be put in the place of: a device, a folder;
+    HostError where the folder that it goes into is not there. Before anybody is asked."""
+    try:
+        path = Path(where).resolve()
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{where} is no file", "give a file's name, or - for stdout")
+        if not path.parent.is_dir():
+            raise HostError(
+                f"cannot write {path}: there is no folder {path.parent}", f"mkdir -p {path.parent}"
+            )
+    except RuntimeError:
+        raise UsageError(f"{where} is a link that leads to itself") from None
+    except OSError as error:
+        raise UsageError(f"{where} cannot be written: {error.strerror}") from None
+    return path
 
 
 def _write(where: str, text: str) -> None:

@@ -3,6 +3,7 @@
 import socket
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from vfio_kit.model.health import Planned
 
 if TYPE_CHECKING:
     from vfio_kit.guest.target import Target
+
+_LONGEST = 1 << 20
+"""Characters of a list of hosts; a device has no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,10 @@ def guests_of(
 def hosts_in(file: Path) -> tuple[str, ...]:
     """The hosts that a file lists, one a line; what follows a # is left out. `-` is stdin."""
     try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+        with nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8") as stream:
+            text = stream.read(_LONGEST + 1)
+        if len(text) > _LONGEST:
+            raise ValueError(f"it is longer than {_LONGEST} characters")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise HostError(f"cannot read the hosts in {file}: {reason}") from None

@@ -24,6 +24,8 @@ DEFAULT_FILES = (
 """OpenSSH's defaults of UserKnownHostsFile and GlobalKnownHostsFile."""
 
 _KRL = b"SSHKRL\n\0"
+_LONGEST = 16 << 20
+"""Bytes of a file of host keys; a device has no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,11 @@ def _lines(path: Path, required: bool) -> tuple[_Line, ...]:
 def _parsed(path: Path, _changed_ns: int, _size: int) -> tuple[_Line, ...]:
     """The file's lines, read once for all connections as long as it does not change."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        with path.open("rb") as stream:
+            data = stream.read(_LONGEST + 1)
+        if len(data) > _LONGEST:
+            raise GuestError(f"{path} is longer than {_LONGEST >> 20} MiB: no list of host keys")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise _malformed(path, 1, error) from None
     lines = []

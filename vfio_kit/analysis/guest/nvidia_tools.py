@@ -75,6 +75,10 @@ class DeviceQuery:
     devices: tuple[QueryDevice, ...]
 
 
+_MOST_GPUS = 1024
+"""No machine has as many, and a guest is not trusted with our time."""
+
+
 def parse_smi(text: str) -> SmiLog:
     """Reads `nvidia-smi -q -x`; raises ValueError where it is no such document.
 
@@ -87,10 +91,13 @@ def parse_smi(text: str) -> SmiLog:
         raise ValueError(f"not nvidia-smi's XML: {error}") from None
     if root.tag != "nvidia_smi_log":
         raise ValueError(f"not nvidia-smi's XML: the root element is {root.tag!r}")
+    gpus = root.findall("gpu")
+    if len(gpus) > _MOST_GPUS:
+        raise ValueError(f"nvidia-smi tells of {len(gpus)} GPUs, more than {_MOST_GPUS}")
     return SmiLog(
         driver=_known(root, "driver_version"),
         cuda=_known(root, "cuda_version"),
-        gpus=tuple(_smi_gpu(gpu) for gpu in root.findall("gpu")),
+        gpus=tuple(map(_smi_gpu, gpus)),
     )
 
 
