@@ -19,7 +19,12 @@ from vfio_kit.host.read import read_tree
 from vfio_kit.host.tree import LIMIT, Tree
 from vfio_kit.model import Host
 
-MACHINES = ("raid-leg-in-group", "sriov-virtual-functions", "tesla-m60")
+MACHINES = (
+    "sriov-virtual-functions",
+    pytest.param("raid-leg-in-group", marks=pytest.mark.unit_long),
+    pytest.param("tesla-m60", marks=pytest.mark.unit_long),
+)
+"""One on every change; three where everything is run."""
 
 
 class WatchedTree(Tree):

@@ -533,7 +533,7 @@ torn = st.binary(max_size=200) | st.text(
 ).map(str.encode)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.sampled_from(READ), torn)
 def test_whatever_a_file_holds_the_host_is_read_and_judged(name: str, data: bytes) -> None:
     with TemporaryDirectory() as folder:

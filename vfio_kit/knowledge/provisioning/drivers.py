@@ -32,7 +32,6 @@ def _jammy(name: str, default_cuda: str) -> DriverRow:
         version=f"{branch}.",
         packages=(headless, utils),
         module="nvidia",
-        dkms="nvidia",
         hold=(headless, utils, dkms, libraries),
         never=(
             *_CUDA_METAPACKAGES,
@@ -64,7 +63,6 @@ _ROWS = (
         ),
         # The file has the package's name, the module in it is called nvidia.
         module="nvidia-tesla-470",
-        dkms="nvidia-tesla-470",
         hold=(
             "nvidia-tesla-470-kernel-dkms",
             "nvidia-tesla-470-driver-bin",
@@ -98,7 +96,6 @@ _ROWS = (
             "libnvidia-ptxjitcompiler1",
         ),
         module="nvidia-current",
-        dkms="nvidia-current",
         hold=(
             "nvidia-kernel-dkms",
             "nvidia-driver-bin",

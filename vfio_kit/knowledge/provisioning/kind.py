@@ -60,8 +60,6 @@ class DriverRow:
     packages: tuple[str, ...]
     module: str
     """The name of the module's file, as modinfo takes it."""
-    dkms: str
-    """Its name in DKMS: the build's log is /var/lib/dkms/NAME/VERSION/build/make.log."""
     hold: tuple[str, ...]
     never: tuple[str, ...]
     """Packages that would replace the driver, pinned to never, wherever they come from."""
