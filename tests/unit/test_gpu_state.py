@@ -85,12 +85,13 @@ def test_a_gpu_of_the_bus_that_nvidia_smi_does_not_list() -> None:
     assert found.evidence == ("driver 470.256.02 lists 1 of 2 GPUs; not 0000:01:00.0 [10de:102d]")
 
 
-def test_domains_tell_gpus_apart() -> None:
+@pytest.mark.parametrize("upper", ["0000", "3E3F"])
+def test_domains_tell_gpus_apart(upper: str) -> None:
     """As Hyper-V has them: each in a domain of its own, at bus and device 0."""
     pci = text("healthy/k80-pci.txt").replace("0000:01:00.0", "0001:00:00.0")
     pci = pci.replace("0000:02:00.0", "0002:00:00.0")
-    smi = SMI_K80.replace("00000000:01:00.0", "00000001:00:00.0")
-    both = smi.replace("00000000:02:00.0", "00000002:00:00.0")
+    smi = SMI_K80.replace("00000000:01:00.0", f"{upper}0001:00:00.0")
+    both = smi.replace("00000000:02:00.0", f"{upper}0002:00:00.0")
     query = text("healthy/k80-device-query.txt").replace("0 / 1 / 0", "1 / 0 / 0")
     query = query.replace("0 / 2 / 0", "2 / 0 / 0")
     report = judged("k80", pci=said(pci), nvidia_smi=said(both), device_query=said(query))

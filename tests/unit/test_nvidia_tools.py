@@ -113,6 +113,15 @@ def test_what_is_no_log_is_refused(text: str) -> None:
         parse_smi(text)
 
 
+def test_what_nobody_reads_may_be_out_of_form() -> None:
+    sound = text("healthy/m4000-smi.xml")
+    odd = "<processes>\n<process_name>\x1b\x01 a & <b</process_name>\n</processes>"
+    odd += "<supported_clocks></supported_mem_clock>5001 MHz</supported_clocks>"
+    assert parse_smi(sound.replace("</gpu>", f"{odd}{odd}</gpu>")) == parse_smi(sound)
+    with pytest.raises(ValueError, match="not nvidia-smi's XML"):
+        parse_smi(sound.replace("</gpu>", "<processes>&</gpu>"))
+
+
 def test_another_document_is_named_by_its_root() -> None:
     with pytest.raises(ValueError, match="the root element is 'html'"):
         parse_smi("<html/>")

@@ -57,14 +57,24 @@ class SmiLog:
     gpus: tuple[SmiGpu, ...]
 
 
+Place = tuple[int, int, int]
+"""PCI domain, bus and device, as all of the tools have them: see place_at."""
+
+
+def place_at(domain: int, bus: int, device: int) -> Place:
+    """Of the domain its lower half: nvidia-smi wrote 3E3F8E05:00:00.0 for 8e05:00:00.0 on Hyper-V,
+    which gives every GPU a domain of its own (NVIDIA/nvidia-docker#816)."""
+    return (domain & 0xFFFF, bus, device)
+
+
 @dataclass(frozen=True, slots=True)
 class QueryDevice:
-    """A device of deviceQuery; `place` is where it sits: PCI domain, bus and device."""
+    """A device of deviceQuery."""
 
     name: str
     compute_capability: str | None
     memory_mib: int | None
-    place: tuple[int, int, int] | None
+    place: Place | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +89,31 @@ _MOST_GPUS = 1024
 """No machine has as many, and a guest is not trusted with our time."""
 
 
+_UNSAFE = ("processes", "supported_clocks")
+"""Elements that nvidia-smi does not always write in form, and that nobody here reads: names of
+processes with any bytes (common-workflow-language/cwltool#1910), clocks that are not nested."""
+
+
+def _without(text: str, begin: str, end: str) -> str:
+    """The text without its parts from `begin` to `end`; one that does not end is left."""
+    kept, place = [], 0
+    while (start := text.find(begin, place)) >= 0 and (stop := text.find(end, start)) >= 0:
+        kept.append(text[place:start])
+        place = stop + len(end)
+    return "".join((*kept, text[place:]))
+
+
 def parse_smi(text: str) -> SmiLog:
     """Reads `nvidia-smi -q -x`; raises ValueError where it is no such document.
 
     nvidia-smi writes its warnings to stdout as well, beside the document.
     """
     lines = (line for line in text.split("\n") if not line.startswith("WARNING: "))
+    document = "\n".join(lines).strip()
+    for tag in _UNSAFE:
+        document = _without(document, f"<{tag}>", f"</{tag}>")
     try:
-        root = fromstring("\n".join(lines).strip(), forbid_dtd=False)
+        root = fromstring(document, forbid_dtd=False)
     except (ParseError, DefusedXmlException) as error:
         raise ValueError(f"not nvidia-smi's XML: {error}") from None
     if root.tag != "nvidia_smi_log":
@@ -219,5 +246,5 @@ def _query_device(name: str, text: str) -> QueryDevice:
         name=name,
         compute_capability=capability[1] if capability else None,
         memory_mib=int(memory[1]) if memory else None,
-        place=(int(place[1]), int(place[2]), int(place[3])) if place else None,
+        place=place_at(*map(int, place.groups())) if place else None,
     )

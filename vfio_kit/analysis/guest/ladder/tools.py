@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from vfio_kit.analysis.guest.classify import failure
-from vfio_kit.analysis.guest.nvidia_tools import SmiGpu, SmiLog, parse_smi
+from vfio_kit.analysis.guest.nvidia_tools import Place, SmiGpu, SmiLog, parse_smi, place_at
 from vfio_kit.analysis.guest.pci import GuestFunction
 from vfio_kit.errors import UsageError
 from vfio_kit.model import PciAddress
@@ -70,13 +70,10 @@ def _missing(gpus: Sequence[GuestFunction], log: SmiLog) -> list[str]:
     return [str(gpu) for gpu in gpus if gpu.is_nvidia and place_of(gpu.address) not in listed]
 
 
-def place_of(bus_id: str | None) -> tuple[int, int, int] | None:
-    """Domain, bus and device of an address as the kernel or nvidia-smi writes it; else None.
-
-    The domain counts: Hyper-V gives every GPU one of its own, with bus and device 0.
-    """
+def place_of(bus_id: str | None) -> Place | None:
+    """The place of an address as the kernel or nvidia-smi writes it; else None."""
     try:
-        return PciAddress.parse(bus_id or "").slot
+        return place_at(*PciAddress.parse(bus_id or "").slot)
     except UsageError:
         return None
 
