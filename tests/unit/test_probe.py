@@ -29,7 +29,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Command
 
     def run(code: str, *tools: str) -> CommandResult:
         command = COMMANDS[code]
-        for folder in ("/sys/", "/proc/", "/lib/modules/", "/var/lib/"):
+        for folder in ("/usr/local/", "/sys/", "/proc/", "/lib/modules/", "/var/lib/"):
             command = command.replace(folder, f"{tmp_path}{folder}")
         bin_folder = tmp_path / "bin"
         bin_folder.mkdir(exist_ok=True)
@@ -42,7 +42,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Command
             check=False,
             capture_output=True,
             text=True,
-            env={"PATH": str(bin_folder), "CDPATH": "/"},
+            env={"PATH": str(bin_folder), "CDPATH": "/", "HOME": str(tmp_path / "home")},
         )
         return CommandResult(done.returncode, done.stdout, done.stderr)
 
@@ -242,6 +242,27 @@ def test_the_kernel_log_is_read_by_who_may(
     assert (log.source or "").partition(" ")[0] == (source or "")
     assert [event.cause for event in log.events] == (["xid-79"] if source else [])
     assert "other words" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "bin",
+        "usr/local/cuda/extras/demo_suite",
+        "usr/local/cuda/samples/1_Utilities/deviceQuery",
+        "usr/local/cuda/samples/bin/x86_64/linux/release",
+        "home/NVIDIA_CUDA-11.4_Samples/bin/x86_64/linux/release",
+        "home/cuda-samples/Samples/1_Utilities/deviceQuery",
+        "home/cuda-samples/build/Samples/1_Utilities/deviceQuery",
+    ],
+)
+def test_device_query_is_found_where_it_is_built(run: Run, tmp_path: Path, place: str) -> None:
+    assert run("device-query").exit_status == 127
+    program = tmp_path / place / "deviceQuery"
+    write(program, "#!/bin/sh\necho Result = PASS\n")
+    assert run("device-query").exit_status == 127
+    program.chmod(0o755)
+    assert run("device-query") == said("Result = PASS\n")
 
 
 def test_a_machine_without_any_log(run: Run) -> None:

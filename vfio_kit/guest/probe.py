@@ -80,11 +80,19 @@ read -r v 2>/dev/null </sys/kernel/security/lockdown && echo "lockdown $v"
 :"""
 """The module of Debian's packages is called after its branch: nvidia-tesla-470.ko."""
 
-_DEVICE_QUERY = """demo=/usr/local/cuda/extras/demo_suite/deviceQuery
-for f in "$(command -v deviceQuery)" "$demo"; do
-  [ ! -x "$f" ] || exec "$f"
+_DEVICE_QUERY = """name=deviceQuery
+for f in "$(command -v $name)" /usr/local/cuda/extras/demo_suite/$name \\
+  /usr/local/cuda/samples/bin/*/linux/release/$name \\
+  /usr/local/cuda/samples/1_Utilities/$name/$name \\
+  "$HOME"/*[Cc][Uu][Dd][Aa]*[Ss]amples/bin/*/linux/release/$name \\
+  "$HOME"/*[Cc][Uu][Dd][Aa]*[Ss]amples/1_Utilities/$name/$name \\
+  "$HOME"/*[Cc][Uu][Dd][Aa]*[Ss]amples/Samples/1_Utilities/$name/$name \\
+  "$HOME"/*[Cc][Uu][Dd][Aa]*[Ss]amples/build/Samples/1_Utilities/$name/$name
+do
+  if [ -f "$f" ] && [ -x "$f" ]; then exec "$f"; fi
 done
 echo "deviceQuery: command not found" >&2; exit 127"""
+"""Where NVIDIA's packages, their runfile and those who build the samples by hand leave it."""
 
 _KERNEL_LOG = """words='NVRM|nvidia|nouveau|PCIe Bus Error|DMAR: .DMA|AMD-Vi: Event|nobody cared'
 words=$words'|module verification|Key was rejected|of module with|of unsigned module'
