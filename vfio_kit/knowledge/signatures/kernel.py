@@ -5,16 +5,12 @@ drivers/pci/pcie/aer.c, drivers/iommu/intel/dmar.c, kernel/module/main.c, kernel
 A line is compared with the rows from the top; the first that fits names it.
 """
 
+from vfio_kit.knowledge.signatures.remedies import MMIO_WINDOW, RESTART_AND_LOOK
 from vfio_kit.knowledge.signatures.row import Signature
 from vfio_kit.model.health import CheckStatus
 
 _WARN = CheckStatus.WARN
 
-_WINDOW = (
-    "give the VM room for the BARs: its 64-bit MMIO window, as large as vfio-kit plan says "
-    "(pcihole64, X-PciMmio64Mb), and newer firmware"
-)
-_LOST = "stop the VM and start it again; then power, cooling and the seat of the card"
 _REBUILD = "in the guest: sudo dkms autoinstall; sudo modprobe nvidia; and hold the kernel packages"
 _SECURE_BOOT = "switch Secure Boot off for the VM, or enrol the key that signs the DKMS modules"
 
@@ -37,28 +33,33 @@ KERNEL_LOG: tuple[Signature, ...] = (
         "fallen-off-bus",
         "fallen off the bus",
         "the GPU no longer answers on the PCIe bus",
-        _LOST,
+        RESTART_AND_LOOK,
     ),
-    _row("gpu-lost", "NVRM: GPU is lost", "the GPU no longer answers on the PCIe bus", _LOST),
+    _row(
+        "gpu-lost",
+        "NVRM: GPU is lost",
+        "the GPU no longer answers on the PCIe bus",
+        RESTART_AND_LOOK,
+    ),
     _load(
         "bar-unassigned",
         "This PCI I/O region assigned to your NVIDIA device is invalid",
         "a BAR of the GPU has no address",
-        _WINDOW,
+        MMIO_WINDOW,
     ),
-    _load("bar-empty", "NVRM: BAR0 is 0M", "BAR 0 of the GPU has no address", _WINDOW),
-    _load("bar1-empty", "NVRM: BAR1 is 0M", "BAR 1 of the GPU has no address", _WINDOW),
+    _load("bar-empty", "NVRM: BAR0 is 0M", "BAR 0 of the GPU has no address", MMIO_WINDOW),
+    _load("bar1-empty", "NVRM: BAR1 is 0M", "BAR 1 of the GPU has no address", MMIO_WINDOW),
     _load(
         "bridge-window",
         "NVRM: a matching prefetchable memory window",
         "the bridge above the GPU has no window for its 64-bit BAR",
-        _WINDOW,
+        MMIO_WINDOW,
     ),
     _load(
         "bar0-missing",
         "NVRM: request_mem_region failed for 0M",
         "BAR 0 of the GPU has no place",
-        _WINDOW,
+        MMIO_WINDOW,
     ),
     _load(
         "region-claimed",

@@ -5,6 +5,7 @@ CUDA's cudaError_t. nvidia-smi writes its errors to stdout. A text says more tha
 texts are looked for first, in the order of the rows.
 """
 
+from vfio_kit.knowledge.signatures.remedies import READ_LOG, RESTART, RESTART_AND_READ
 from vfio_kit.knowledge.signatures.row import Signature
 from vfio_kit.model.health import CheckStatus
 
@@ -41,14 +42,14 @@ NVIDIA_SMI: tuple[Signature, ...] = (
         "nvidia-smi",
         "gpu-lost",
         "the GPU fell off the bus",
-        "stop the VM and start it again; if it stays away, reboot the host",
+        RESTART,
         text="GPU is lost",
     ),
     Signature(
         "nvidia-smi",
         "reset-required",
         "the GPU must be reset before it can be used",
-        "stop the VM and start it again; if it stays so, reboot the host",
+        RESTART,
         text="GPU requires reset",
     ),
     Signature(
@@ -62,14 +63,14 @@ NVIDIA_SMI: tuple[Signature, ...] = (
         "nvidia-smi",
         "device-handle",
         "the driver sees the GPU and cannot talk to it",
-        "in the guest: sudo dmesg | grep -e NVRM -e Xid",
+        READ_LOG,
         text="Unable to determine the device handle",
     ),
     Signature(
         "nvidia-smi",
         "sensor-error",
         "the GPU answers some questions with an error",
-        "stop the VM and start it again; in the guest: sudo dmesg | grep -e NVRM -e Xid",
+        RESTART_AND_READ,
         text="ERR!",
         status=CheckStatus.WARN,
     ),
@@ -91,7 +92,7 @@ NVIDIA_SMI: tuple[Signature, ...] = (
         "nvidia-smi",
         "timed-out",
         "nvidia-smi hangs, as it does when the GPU no longer answers",
-        "stop the VM and start it again; in the guest: sudo dmesg | grep -e NVRM -e Xid",
+        RESTART_AND_READ,
         exit_status=124,
     ),
     Signature(
@@ -168,14 +169,14 @@ NVIDIA_SMI: tuple[Signature, ...] = (
         "nvidia-smi",
         "gpu-lost",
         "the GPU fell off the bus",
-        "stop the VM and start it again; if it stays away, reboot the host",
+        RESTART,
         exit_status=15,
     ),
     Signature(
         "nvidia-smi",
         "internal-error",
         "nvidia-smi met an error inside the driver",
-        "in the guest: sudo dmesg | grep -e NVRM -e Xid",
+        READ_LOG,
         exit_status=255,
     ),
 )
@@ -236,7 +237,7 @@ DEVICE_QUERY: tuple[Signature, ...] = (
         "device-query",
         "timed-out",
         "deviceQuery hangs, as it does when the GPU no longer answers",
-        "stop the VM and start it again; in the guest: sudo dmesg | grep -e NVRM -e Xid",
+        RESTART_AND_READ,
         exit_status=124,
     ),
 )
@@ -253,7 +254,7 @@ BURN: tuple[Signature, ...] = (
         "burn",
         "timed-out",
         "the burn did not end, as when the GPU no longer answers",
-        "stop the VM and start it again; in the guest: sudo dmesg | grep -e NVRM -e Xid",
+        RESTART_AND_READ,
         exit_status=124,
     ),
 )

@@ -7,13 +7,12 @@ xid-errors/), its table for GPUs up to Volta and its catalogue for newer ones. 6
 
 from dataclasses import dataclass
 
+from vfio_kit.knowledge.signatures.remedies import RESTART_AND_LOOK, SERVICE
 from vfio_kit.model.health import CheckStatus
 
 _FAILED, _WARN = CheckStatus.FAILED, CheckStatus.WARN
 
 _APPLICATION = "look at the program that ran then; the card only if it happens with others as well"
-_MEMORY = "stop the jobs and restart the VM; if it comes back, the card wants service"
-_LOST = "stop the VM and start it again; then power, cooling and the seat of the card"
 _RESTART = "stop the VM and start it again; if it comes back: another driver version, then the card"
 _RETIRE = "restart the VM, so that the page is retired"
 
@@ -40,20 +39,20 @@ XIDS: tuple[Xid, ...] = (
     Xid(38, "driver firmware error", _RESTART),
     Xid(43, "the GPU stopped a program that had an error of its own", _APPLICATION, _WARN),
     Xid(45, "clean-up after an earlier error, or a program that was killed", _APPLICATION, _WARN),
-    Xid(48, "double bit ECC error", _MEMORY),
+    Xid(48, "double bit ECC error", SERVICE),
     Xid(56, "display engine error", _RESTART),
-    Xid(57, "error while the video memory was programmed", _MEMORY),
+    Xid(57, "error while the video memory was programmed", SERVICE),
     Xid(61, "internal micro-controller warning", _RESTART),
     Xid(62, "internal micro-controller halt: hardware, heat or driver", _RESTART),
     Xid(63, "a memory page was retired or a row remapped", _RETIRE, _WARN),
-    Xid(64, "a memory page could not be retired, or a row not remapped", _MEMORY),
+    Xid(64, "a memory page could not be retired, or a row not remapped", SERVICE),
     Xid(68, "video decoder exception", _APPLICATION, _WARN),
     Xid(69, "graphics engine class error", _RESTART),
     Xid(74, "NVLink error", "check the NVLink bridge and both cards: nvidia-smi nvlink -s"),
-    Xid(79, "the GPU has fallen off the bus", _LOST),
-    Xid(92, "high rate of single bit ECC errors", _MEMORY),
+    Xid(79, "the GPU has fallen off the bus", RESTART_AND_LOOK),
+    Xid(92, "high rate of single bit ECC errors", SERVICE),
     Xid(94, "contained ECC error: one program lost", _RETIRE),
-    Xid(95, "uncontained ECC error: every program lost", _MEMORY),
+    Xid(95, "uncontained ECC error: every program lost", SERVICE),
     Xid(109, "context switch timeout", _APPLICATION, _WARN),
     Xid(119, "the GPU's system processor (GSP) did not answer", _RESTART),
     Xid(120, "error of the GPU's system processor (GSP)", _RESTART),

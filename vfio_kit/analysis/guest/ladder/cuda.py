@@ -17,6 +17,7 @@ from vfio_kit.analysis.guest.nvidia_tools import (
 )
 from vfio_kit.analysis.guest.pci import GuestFunction
 from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES
+from vfio_kit.knowledge.signatures.remedies import READ_LOG
 from vfio_kit.model.health import Check, CheckStatus, CommandResult
 
 _QUERY, _BURN = "device-query", "burn"
@@ -27,7 +28,6 @@ _HIDDEN = (
     "is CUDA_VISIBLE_DEVICES set, or a GPU's compute mode prohibited? Of GPUs that MIG splits, a "
     "program sees one instance alone"
 )
-_LOG = "in the guest: sudo dmesg | grep -e NVRM -e Xid"
 _TOLERANCE = 0.05
 """What branches and tools differ by in the memory of one card: since 510 nvidia-smi counts what the
 driver keeps for itself. 15360 MiB of a Tesla T4 are 14910 to 14970 for CUDA; on small cards it is a
@@ -139,7 +139,7 @@ def judge_burn(result: CommandResult) -> Check:
     errors = [each["error"] for each in (*devices, last) if isinstance(each.get("error"), str)]
     said = "; ".join(dict.fromkeys(errors)) or result.stderr.strip() or "no result"
     cause = "no-device" if _NO_DEVICE.search(said) else "unknown"
-    return Check(_BURN, _FAILED, f"exit {result.exit_status}: {said}", _LOG, cause)
+    return Check(_BURN, _FAILED, f"exit {result.exit_status}: {said}", READ_LOG, cause)
 
 
 def _object(line: str) -> dict[str, Any] | None:

@@ -5,16 +5,12 @@ from collections.abc import Sequence
 
 from vfio_kit.analysis.guest.nvidia_tools import SmiGpu
 from vfio_kit.analysis.guest.pci import GuestFunction, parse_functions
+from vfio_kit.knowledge.signatures.remedies import MMIO_WINDOW, RESTART
 from vfio_kit.model.health import Check, CheckStatus, CommandResult, LinkHealth, Planned
 
 _OK, _WARN, _FAILED = CheckStatus.OK, CheckStatus.WARN, CheckStatus.FAILED
 
 _GIVE = "is the GPU in the VM? vfio-kit list; virsh dumpxml NAME"
-_RESTART = "stop the VM and start it again; if it stays so, reboot the host"
-_WINDOW = (
-    "give the VM room for the BARs: its 64-bit MMIO window, as large as vfio-kit plan says "
-    "(pcihole64, X-PciMmio64Mb), and newer firmware"
-)
 _NARROW = "the slot: is it wired x8, bifurcated, or a riser in between? Seat the card anew"
 _BUSY_PERCENT = 50
 _NO_GPU = "there is no GPU to look at"
@@ -29,9 +25,10 @@ def pci_check(
         evidence = f"exit {result.exit_status}: {result.stderr.strip() or 'no reason given'}"
         return _failed("pci", evidence, "look in the guest: lspci -nn", "unknown"), (), ()
     seen = parse_functions(result.stdout)
-    ours = tuple(f for f in seen if f.is_nvidia or f.ids in planned.functions)
+    wanted = frozenset(planned.functions)
+    ours = tuple(f for f in seen if f.is_nvidia or f.ids in wanted)
     gpus = tuple(f for f in ours if f.is_display)
-    others = [str(f) for f in seen if f.is_display and f not in ours]
+    others = [str(f) for f in seen if f.is_display and not (f.is_nvidia or f.ids in wanted)]
     return _functions_check(ours, gpus, others, planned), ours, gpus
 
 
@@ -44,7 +41,7 @@ def _functions_check(
     lost = [str(f) for f in ours if not f.answers]
     if lost:
         evidence = f"no longer answers on the bus: {', '.join(lost)}"
-        return _failed("pci", evidence, _RESTART, "fallen-off-bus")
+        return _failed("pci", evidence, RESTART, "fallen-off-bus")
     want, have = Counter(planned.functions), Counter(f.ids for f in ours)
     if planned.functions and want - have:
         evidence = f"missing: {_ids(want - have)}; there: {_ids(have) or 'nothing'}"
@@ -60,7 +57,7 @@ def _functions_check(
     if count is not None and not planned.functions and len(gpus) != count:
         evidence = f"{len(gpus)} of {count} GPUs: {', '.join(map(str, gpus))}"
         return _failed("pci", evidence, _GIVE, "function-missing")
-    rest = [str(f) for f in ours if f not in gpus]
+    rest = [str(f) for f in ours if not f.is_display]
     evidence = "GPUs: " + ", ".join(map(str, gpus))
     return Check("pci", _OK, evidence + (f"; with {', '.join(rest)}" if rest else ""))
 
@@ -119,7 +116,7 @@ def bar1_check(gpus: Sequence[GuestFunction], smi: Sequence[SmiGpu | None]) -> C
         return Check("bar1", CheckStatus.NOT_RUN, _NO_GPU)
     bad = [words for gpu in gpus if (words := _bar_fault(gpu))]
     if bad:
-        return _failed("bar1", "; ".join(bad), _WINDOW, "bar-unassigned")
+        return _failed("bar1", "; ".join(bad), MMIO_WINDOW, "bar-unassigned")
     sizes = []
     for gpu, known in zip(gpus, smi, strict=True):
         mib = bar1_mib(gpu)

@@ -7,14 +7,13 @@ from vfio_kit.analysis.guest.classify import failure
 from vfio_kit.analysis.guest.nvidia_tools import Place, SmiGpu, SmiLog, parse_smi, place_at
 from vfio_kit.analysis.guest.pci import GuestFunction
 from vfio_kit.errors import UsageError
+from vfio_kit.knowledge.signatures.remedies import READ_LOG, SERVICE
 from vfio_kit.model import PciAddress
 from vfio_kit.model.health import Check, CheckStatus, CommandResult
 
 _SMI, _STATE = "nvidia-smi", "gpu-state"
 _OK, _WARN, _FAILED = CheckStatus.OK, CheckStatus.WARN, CheckStatus.FAILED
 
-_LOG = "in the guest: sudo dmesg | grep -e NVRM -e Xid"
-_SERVICE = "stop the jobs and restart the VM; if it comes back, the card wants service"
 _HOT = (
     "give the card air; a passively cooled one (Tesla) needs the airflow of a server through its "
     "whole length"
@@ -48,13 +47,13 @@ def smi_check(
         return Check(_SMI, _FAILED, str(error), remedy, "unreadable"), None
     if not log.gpus:
         evidence = f"driver {log.driver} lists no GPU"
-        return Check(_SMI, _FAILED, evidence, _LOG, "no-devices"), log
+        return Check(_SMI, _FAILED, evidence, READ_LOG, "no-devices"), log
     missing = _missing(gpus, log)
     due = max(gpu_count or 0, sum(gpu.is_nvidia for gpu in gpus))
     if missing or due > len(log.gpus):
         evidence = f"driver {log.driver} lists {len(log.gpus)} of {due} GPUs"
         evidence += f"; not {', '.join(missing)}" if missing else ""
-        return Check(_SMI, _FAILED, evidence, _LOG, "fewer-gpus"), log
+        return Check(_SMI, _FAILED, evidence, READ_LOG, "fewer-gpus"), log
     shown = ", ".join(f"{gpu.name or 'unnamed'} {gpu.memory_mib or '?'} MiB" for gpu in log.gpus)
     evidence = f"driver {log.driver}, CUDA {log.cuda}: {shown}"
     if failed is not None:
@@ -98,9 +97,9 @@ def _faults(gpu: SmiGpu) -> list[Check]:
         faults.append(Check(_STATE, status, evidence, remedy, cause))
 
     if gpu.uncorrected_errors:
-        add(_FAILED, f"{gpu.uncorrected_errors} uncorrected ECC errors", _SERVICE, "ecc-errors")
+        add(_FAILED, f"{gpu.uncorrected_errors} uncorrected ECC errors", SERVICE, "ecc-errors")
     if gpu.remap_failed:
-        add(_FAILED, "a memory row could not be remapped", _SERVICE, "remap-failed")
+        add(_FAILED, "a memory row could not be remapped", SERVICE, "remap-failed")
     if gpu.retirement_pending:
         remedy = "restart the VM, so that they are retired; watch whether more follow"
         add(_WARN, "memory pages wait to be retired", remedy, "retirement-pending")
@@ -109,7 +108,7 @@ def _faults(gpu: SmiGpu) -> list[Check]:
     for reason in gpu.throttle_reasons:
         if reason in _HARMFUL:
             cause = "throttled"
-            add(_WARN, _HARMFUL[reason], _HOT if "thermal" in reason else _LOG, cause)
+            add(_WARN, _HARMFUL[reason], _HOT if "thermal" in reason else READ_LOG, cause)
     return faults
 
 
