@@ -559,6 +559,16 @@ def test_memory_of_any_size_goes_without_hugepages(tmp_path: Path) -> None:
     assert load(tmp_path, text).memory == 1025
 
 
+def test_the_keys_of_an_image_to_be_made_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "gpu.toml"
+    file.write_text('name = "golden"\ncapability = "5.2"\n')
+    with pytest.raises(UsageError) as caught:
+        load_bake_spec(file, {})
+    assert caught.value.message == f"{file}:2: unknown key 'capability'"
+    assert ", capabilities; see docs/spec.md" in caught.value.hint
+    assert "capabilities" not in refusal(tmp_path, 'name = "vm"\ncolour = "red"\n').hint
+
+
 def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     text = 'name = "vm"\ngpus = ["01:00.0"]\ncpus = 0\ncolour = "red"\n'
     message = refusal(tmp_path, text).message

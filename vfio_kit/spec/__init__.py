@@ -158,7 +158,7 @@ def _load(schema: type[_Spec], file: Path | None, options: Mapping[str, object])
     try:
         return schema.model_validate(document)
     except ValidationError as error:
-        raise _explain(error, text, file, options) from None
+        raise _explain(schema, error, text, file, options) from None
 
 
 def _read(file: Path) -> str:
@@ -193,7 +193,11 @@ def _lay_over(document: dict[str, Any], path: list[str], value: object) -> None:
 
 
 def _explain(
-    error: ValidationError, text: str, file: Path | None, options: Mapping[str, object]
+    schema: type[GuestSpec],
+    error: ValidationError,
+    text: str,
+    file: Path | None,
+    options: Mapping[str, object],
 ) -> UsageError:
     lines: list[str] = []
     found = error.errors(include_url=False)
@@ -207,12 +211,13 @@ def _explain(
         line = line_of(text, names) if given is None else None
         where = f"{file}:{line}: " if line else (f"{file}: " if file and given is None else "")
         lines.append(f"{where}{_sentence(key, item)}")
-    return UsageError("; ".join(lines), _next_step({(e["type"], e["loc"][-1:]) for e in found}))
+    kinds = {(e["type"], e["loc"][-1:]) for e in found}
+    return UsageError("; ".join(lines), _next_step(schema, kinds))
 
 
-def _next_step(errors: set[tuple[str, tuple[int | str, ...]]]) -> str:
+def _next_step(schema: type[GuestSpec], errors: set[tuple[str, tuple[int | str, ...]]]) -> str:
     if "extra_forbidden" in {kind for kind, _ in errors}:
-        return f"known keys: {', '.join(GuestSpec.model_fields)}; see docs/spec.md"
+        return f"known keys: {', '.join(schema.model_fields)}; see docs/spec.md"
     if ("missing", ("gpus",)) in errors:
         return (
             'name a GPU with --gpu ADDR, or gpus = ["ADDR"] in the spec; vfio-kit scan lists them'
