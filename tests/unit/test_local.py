@@ -47,9 +47,9 @@ def test_a_command_that_hangs_ends_with_all_that_it_started(tmp_path: Path) -> N
     assert caught.value.message.startswith("this machine: no end within 0 s: sleep 300 &")
     pid = int((tmp_path / "pid").read_text())
     deadline = time.monotonic() + 10
-    while _runs(pid) and time.monotonic() < deadline:
+    while runs(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not _runs(pid)
+    assert not runs(pid)
 
 
 def test_a_command_that_ignores_sigterm_ends() -> None:
@@ -79,7 +79,7 @@ def test_no_file_stays_open() -> None:
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
-def _runs(pid: int) -> bool:
+def runs(pid: int) -> bool:
     """Alive, and no zombie that only waits for its parent to look."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]

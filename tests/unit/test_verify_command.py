@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from tests.unit.fixtures import healthy
 from tests.unit.ssh_server import Behaviour, SshServer, answer, break_off
+from tests.unit.test_local import runs
 from tests.unit.test_verify_targets import RECORD
 from tests.unit.tools import accepts
 from tests.unit.verified import NOT_LOADED
@@ -433,6 +434,45 @@ def test_a_watch_ends_at_once(rack: Rack, number: signal.Signals) -> None:
         _, stderr = process.communicate(timeout=20)
     assert time.monotonic() - begin < 5
     assert (process.returncode, stderr.strip()) == (130, "interrupted")
+
+
+def test_ctrl_c_leaves_no_program_of_ours_on_this_machine(tmp_path: Path) -> None:
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 60\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    with subprocess.Popen(
+        [sys.executable, "-m", "vfio_kit", "verify", "--local"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    ) as process:
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert not runs(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.parametrize("more", [(), ("--json",), ("--watch", "1", "--json")])
+def test_a_reader_that_went_away_takes_neither_verdict_nor_files(
+    rack: Rack, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    """grep -q ends with what it looks for; with pipefail our own exit status counts."""
+    rack.guest("gpu", answers(BROKEN))
+    metrics = tmp_path / "m.prom"
+    command = ("verify", "--ssh-config", rack.config, "--host", "gpu", "--prometheus", metrics)
+    with subprocess.Popen(
+        [sys.executable, "-m", "vfio_kit", *map(str, command), *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.wait(timeout=60) == 3
+        assert "error" not in process.stderr.read()
+    assert 'vfio_kit_verify_healthy{host="gpu"} 0' in metrics.read_text()
 
 
 # What cannot be meant

@@ -190,7 +190,7 @@ def _watch(
         reports = [report for _, report in sorted(found.items())]
         outputs.end(reports, datetime.now(UTC).astimezone(), time.monotonic() - begin)
         status = exit_status([report.fitness for report in reports])
-        if interval is None or (until_healthy and status == 0):
+        if interval is None or (until_healthy and status == 0) or outputs.nobody_reads:
             break
         following = begin + interval
         if end is not None and following > end:

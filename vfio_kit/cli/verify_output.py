@@ -1,8 +1,10 @@
 """Where the result of `verify` goes: text, JSON, or a document on stdout; documents into files."""
 
 import json
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -41,6 +43,8 @@ class Outputs:
             raise UsageError("--junit and --prometheus name the same file", "give each its own")
         self._before: dict[str, VerifyReport] = {}
         self._several, self._width = False, 0
+        self.nobody_reads = False
+        """Whoever read stdout went away: head, grep -q. The verdict and the files are as ever."""
 
     def begin(self, guests: Sequence[Guest]) -> None:
         self._several = len(guests) > 1
@@ -53,18 +57,26 @@ class Outputs:
         if not self._text:
             return
         before = self._before.get(report.host)
-        if before is not None:
-            print_changes(before, report, datetime.now().astimezone())
-        elif self._several:
-            print_line(report, self._width)
+        with self._reader():
+            if before is not None:
+                print_changes(before, report, datetime.now().astimezone())
+            elif self._several:
+                print_line(report, self._width)
 
     def end(self, reports: Sequence[VerifyReport], when: datetime, seconds: float) -> None:
         """The reports in the order asked for; `seconds` is the whole round's."""
-        try:
+        with self._reader():
             self._tell(reports, when, seconds)
-        finally:  # a reader of stdout that went away takes no file from another
-            self._write_files(reports, when)
+        self._write_files(reports, when)
         self._before = {report.host: report for report in reports}
+
+    @contextmanager
+    def _reader(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self.nobody_reads = True
 
     def _write_files(self, reports: Sequence[VerifyReport], when: datetime) -> None:
         """Every one that can be; raises the HostError of the first that cannot."""

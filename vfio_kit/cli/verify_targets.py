@@ -53,6 +53,8 @@ def guests_of(
 
 def hosts_in(file: Path) -> tuple[str, ...]:
     """The hosts that a file lists, one a line; what follows a # is left out. `-` is stdin."""
+    if str(file) == "-" and sys.stdin is None:
+        raise HostError("cannot read the hosts in -: stdin is closed")
     try:
         with nullcontext(sys.stdin) if str(file) == "-" else file.open(encoding="utf-8") as stream:
             text = stream.read(_LONGEST + 1)

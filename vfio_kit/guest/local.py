@@ -1,5 +1,6 @@
 """Processes of this machine: `verify --local`, ssh, and the programs that an ssh_config names."""
 
+import atexit
 import contextlib
 import os
 import selectors
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 
@@ -20,6 +22,19 @@ _HERE = "this machine"
 _CHUNK = 1 << 16
 _GRACE = 0.5
 """Seconds between SIGTERM and SIGKILL, and again until the end is not waited for any longer."""
+
+
+_running: "set[subprocess.Popen[bytes]]" = set()
+"""Programs of threads that the end of this process does not wait for (many.for_each)."""
+_ending = threading.Event()
+
+
+@atexit.register
+def _end_running() -> None:
+    """After Ctrl-C no burn goes on without us: the terminal's SIGINT is not for its session."""
+    _ending.set()
+    for process in list(_running):
+        _kill_group(process)
 
 
 class _NoEnd(Exception):
@@ -41,6 +56,8 @@ def run_program(
     words: Sequence[str], timeout: float, *, stdin: str = "", label: str = ""
 ) -> CommandResult:
     """Runs a program and no shell, as LocalRunner runs commands; label: what errors call it."""
+    if _ending.is_set():
+        raise GuestError(f"{_HERE}: vfio-kit ends")
     try:
         process = subprocess.Popen(
             words,
@@ -54,6 +71,7 @@ def run_program(
     except (OSError, ValueError) as error:
         raise GuestError(f"{_HERE}: cannot run a command: {error}") from None
     ended = False
+    _running.add(process)
     try:
         out, err = _converse(process, stdin.encode(), time.monotonic() + timeout)
         ended = True
@@ -67,6 +85,7 @@ def run_program(
                 stream.close()
         if not ended:
             _kill_group(process)
+        _running.discard(process)
     return CommandResult(_shell_status(process.returncode), decode(out), decode(err))
 
 
