@@ -137,6 +137,22 @@ def test_a_function_that_has_fallen_off_the_bus(run: Run, tmp_path: Path) -> Non
     assert [f.answers for f in parse_functions(run("pci", "od").stdout)] == [*[True] * 3, False]
 
 
+@pytest.mark.parametrize(
+    ("state", "answers"),
+    [("suspended", True), ("active", False), ("unsupported", False), ("error", False)],
+)
+def test_a_gpu_that_sleeps_has_not_fallen_off_the_bus(
+    run: Run, tmp_path: Path, state: str, answers: bool
+) -> None:
+    machine_with_a_gpu(tmp_path)
+    gpu = tmp_path / "sys/bus/pci/devices/0000:01:00.0"
+    write(gpu / "power/runtime_status", f"{state}\n")
+    for which in ("current", "max"):
+        write(gpu / f"{which}_link_width", "63\n")
+    found = parse_functions(run("pci", "od").stdout)[-1]
+    assert (found.answers, found.link.width, len(found.bars)) == (answers, None, 6)
+
+
 def test_without_od_nobody_says_that_it_has(run: Run, tmp_path: Path) -> None:
     machine_with_a_gpu(tmp_path)
     result = run("pci")

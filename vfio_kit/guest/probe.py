@@ -38,7 +38,9 @@ for d in *; do
   for f in enable driver_override; do show $f "$d/$f"; done
   driver=$(cd -P "$root/$d/driver" 2>/dev/null && pwd) && echo "driver ${driver##*/}"
   echo "config $(od -An -v -tx1 -j8 -N4 "$d/config" 2>/dev/null)"
-  links '' "$d"
+  state=''
+  read -r state 2>/dev/null <"$d/power/runtime_status"
+  [ "$state" = suspended ] || links '' "$d"
   n=0
   while [ $n -lt 6 ] && read -r start end flags; do
     echo "bar $start $end $flags"; n=$((n + 1))
@@ -53,7 +55,8 @@ done 2>/dev/null
 """All functions by their ids; more of NVIDIA's ones, of display controllers, and of the port above.
 
 Revision and class are read anew from config space: those of a device that has fallen off the bus
-are ff. The ids in front of them say nothing: VFIO keeps a copy of these.
+are ff. The ids in front of them say nothing: VFIO keeps a copy of these. Reading config space wakes
+a device, reading its link may not: that is all ones as well where the kernel has put it to sleep.
 """
 
 _MODULE = """PATH=$PATH:/usr/sbin:/sbin
