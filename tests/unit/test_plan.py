@@ -113,8 +113,28 @@ def test_every_step_says_what_it_does_and_what_undoes_it() -> None:
             "0000:01:00.1 from snd_hda_intel",
             "stop it; libvirt gives back: 0000:01:00.0 to no driver, 0000:01:00.1 to snd_hda_intel",
         ),
-        ("wait", "wait for SSH with the host key made above, and for cloud-init", ""),
+        (
+            "wait",
+            "wait for SSH with the host key made above, and for cloud-init, which installs "
+            "driver 470, CUDA 11.4 from the network",
+            "",
+        ),
     ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "end"),
+    [
+        ({"driver": "none"}, "for cloud-init"),
+        (
+            {"driver": "none", "packages": ["nvtop", "htop"]},
+            "installs nvtop, htop from the network",
+        ),
+        ({"cuda": "none", "bundle": "/srv/470"}, "which installs driver 470 from /srv/470"),
+    ],
+)
+def test_the_last_step_says_what_is_installed(fields: dict[str, Any], end: str) -> None:
+    assert plan("01:00.0", **fields).steps[-1].what.endswith(end)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +208,7 @@ BAKED = BakedImage("ubuntu-22.04", "580", "580.126.09", "12.9", CudaWay.PACKAGES
 def test_an_image_that_has_it_all_gets_nothing_more() -> None:
     made = make_plan(M4000_HOST, spec("01:00.0", bundle="/srv/bundle"), baked=BAKED)
     assert made.software == Software("580", "12.9", capabilities=("5.2",), baked=True)
+    assert made.steps[-1].what.endswith("the image has all its software")
     assert (made.disk_gib, made.domain.bundle) == (None, None)
 
 

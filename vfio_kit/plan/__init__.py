@@ -116,7 +116,7 @@ def _assembled(
         gpus=spec.addresses if functions else (),
         devices=tuple(DeviceIdentity(f.address, f.ids, f.driver, f.name) for f in functions),
         authorized_keys=tuple(spec.ssh.authorized_keys),
-        steps=steps_of(spec, domain, functions, state),
+        steps=steps_of(spec, domain, choice.software, functions, state),
         findings=choice.findings,
     )
 

@@ -1,12 +1,17 @@
 """PURE: the steps of a plan."""
 
+from vfio_kit.knowledge.provisioning import NO_DRIVER
 from vfio_kit.model import PciDevice
-from vfio_kit.model.vm import DomainPlan, Step, StepKind
+from vfio_kit.model.vm import DomainPlan, Software, Step, StepKind
 from vfio_kit.spec import GuestSpec
 
 
 def steps_of(
-    spec: GuestSpec, domain: DomainPlan, functions: tuple[PciDevice, ...], state: str
+    spec: GuestSpec,
+    domain: DomainPlan,
+    software: Software,
+    functions: tuple[PciDevice, ...],
+    state: str,
 ) -> tuple[Step, ...]:
     """What `up` does, in order, and what undoes each step; the VM is recorded in `state`."""
     moves = ", ".join(f"{f.address} from {f.driver or 'no driver'}" for f in functions)
@@ -48,8 +53,20 @@ def steps_of(
         ),
         Step(
             StepKind.WAIT,
-            "wait for SSH with the host key made above, and for cloud-init",
+            "wait for SSH with the host key made above, and for cloud-init" + _installed(software),
             "",
         ),
     ]
     return tuple(steps)
+
+
+def _installed(software: Software) -> str:
+    """What the first boot has to do beside itself."""
+    if software.baked:
+        return "; the image has all its software"
+    parts = [] if software.driver == NO_DRIVER else [f"driver {software.driver}"]
+    parts += [f"CUDA {software.cuda}"] if software.cuda else []
+    parts += software.packages
+    if not parts:
+        return ""
+    return f", which installs {', '.join(parts)} from {software.bundle or 'the network'}"
