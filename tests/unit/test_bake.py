@@ -91,6 +91,16 @@ def bake(vm: VmFolder, disk: Path, out: Path, compress: bool = False) -> Manifes
     return export_image(vm, disk, out, compress=compress, describe=manifest)
 
 
+@pytest.mark.parametrize("name", ["x" * 226 + ".qcow2", "x" * 300 + ".qcow2", "a\nb.qcow2"])
+def test_a_name_that_could_not_be_finished_or_used_is_told_before(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(UsageError):
+        require_new(tmp_path / name)
+    with pytest.raises(UsageError, match="there is no folder"):
+        require_new(tmp_path / ("x" * 300) / "golden.qcow2")
+
+
 # Making it.
 
 

@@ -1,6 +1,7 @@
 """The offline bundle: what is checked on the host, and the ISO that the guest mounts."""
 
 import hashlib
+import os
 import resource
 import stat
 from pathlib import Path
@@ -56,6 +57,32 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
         examine_bundle(tmp_path)
     assert caught.value.message == f"{tmp_path} is no bundle: it has no SHA256SUMS"
     assert "make-bundle.sh" in caught.value.hint
+
+
+def test_a_list_that_is_a_pipe_is_not_waited_for(folder: Path) -> None:
+    (folder / "SHA256SUMS").unlink()
+    os.mkfifo(folder / "SHA256SUMS")
+    with pytest.raises(HypervisorError, match="SHA256SUMS is no file"):
+        examine_bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "pipe", "apt", "loop", "a\0b"])
+def test_what_can_be_no_file_is_named(folder: Path, name: str) -> None:
+    os.mkfifo(folder / "pipe")
+    (folder / "loop").symlink_to("loop")
+    with (folder / "SHA256SUMS").open("a") as stream:
+        stream.write(f"{'0' * 64}  {name}\n")
+    with pytest.raises(HypervisorError, match="the bundle lacks "):
+        examine_bundle(folder)
+
+
+def test_a_file_that_goes_before_it_is_written_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    bundle = examine_bundle(folder)
+    (folder / "apt/b.deb").unlink()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(HostError, match="cannot write"):
+        write_bundle(tmp_path / "bundle.iso", bundle)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_file_that_is_missing_is_named(folder: Path) -> None:

@@ -562,3 +562,25 @@ def test_up_says_of_a_vm_that_is_up_that_it_is(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "'vm' is up, or half up, already" in result.stderr
     assert "vfio-kit down vm" in result.stderr
+
+
+# bake: test_bake.py, and what is wrong before there is a VM
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--image-dir", "/tmp/a\nb"), "the path '/tmp/a\\nb' holds a control character"),
+        (("--state-dir", "/tmp/a\x1b"), "the path '/tmp/a\\x1b' holds a control character"),
+        (("--bundle", "/" + "x" * 300), "no folder /xxx"),
+        (("--kernel", "/" + "x" * 300, "--initrd", "/i", "--image", "/i"), "no kernel at /xxx"),
+    ],
+)
+def test_a_wrong_path_for_bake_is_exit_code_2(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root gets so far")
+    result = vfio_kit("bake", tmp_path / "golden.qcow2", "--state-dir", tmp_path, *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr

@@ -20,6 +20,8 @@ from vfio_kit.errors import HypervisorError, UsageError
 from vfio_kit.model.vm import StepKind
 
 _POLL = 0.2
+_LONGEST_NAME = 230
+"""Bytes: those of the manifest and of what is half made are longer, and file systems end at 255."""
 _MOST_SECONDS = 4 * 3600.0
 """For the conversion of a large disk on a slow host; it is no hang as long as it writes."""
 
@@ -28,7 +30,11 @@ def require_new(out: Path) -> None:
     """Raises UsageError for an image that is there: overlays may stand on it."""
     if out.suffix != ".qcow2":
         raise UsageError(f"{out} does not end in .qcow2", "the image will be a qcow2 file")
-    if not out.parent.is_dir():
+    if not str(out).isprintable():
+        raise UsageError(f"{str(out)!r} holds a control character", "no spec could name it")
+    if len(os.fsencode(out.name)) > _LONGEST_NAME:
+        raise UsageError(f"{out.name!r} is too long a name", f"{_LONGEST_NAME} bytes at most")
+    if not os.path.isdir(out.parent):  # noqa: PTH112  (Path's raises for a name that is too long)
         raise UsageError(f"there is no folder {out.parent}", f"mkdir -p {out.parent}")
     if out.exists():
         raise UsageError(

@@ -11,6 +11,7 @@ Files that SHA256SUMS does not list do not count, and stay where they are.
 import hashlib
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -53,6 +54,8 @@ class Bundle:
 def examine_bundle(folder: Path) -> Bundle:
     """Looks whether all is there; raises HypervisorError that names what is not."""
     try:
+        if (folder / SUMS).is_fifo():  # to open it would be to wait for somebody who writes
+            raise HypervisorError(f"{folder / SUMS} is no file", _AGAIN)
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, NotADirectoryError):
         raise HypervisorError(f"{folder} is no bundle: it has no {SUMS}", _AGAIN) from None
@@ -71,9 +74,15 @@ def _listed(folder: Path, number: int, line: str) -> BundleFile:
     if match is None or path.is_absolute() or ".." in path.parts or len(path.parts) > _DEEPEST:
         raise HypervisorError(f"{folder / SUMS}:{number} makes no sense: {line[:100]!r}", _AGAIN)
     file = folder / path
-    if not file.is_file():
-        raise HypervisorError(f"the bundle lacks {path}, which {SUMS} lists: {file}", _AGAIN)
-    return BundleFile(str(path), match[1], file.stat().st_size)
+    try:
+        state = file.stat()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+    else:
+        if stat.S_ISREG(state.st_mode):
+            return BundleFile(str(path), match[1], state.st_size)
+        reason = "it is no file"
+    raise HypervisorError(f"the bundle lacks {path}, which {SUMS} lists: {file}: {reason}", _AGAIN)
 
 
 def _require_packages(bundle: Bundle) -> None:
@@ -81,15 +90,18 @@ def _require_packages(bundle: Bundle) -> None:
     listed = {file.path for file in bundle.files}
     if PACKAGES not in listed:
         raise HypervisorError(f"{bundle.folder / SUMS} does not list {PACKAGES}", _AGAIN)
-    with (bundle.folder / PACKAGES).open(encoding="utf-8", errors="replace") as stream:
-        for line in stream:
-            if line.startswith("Filename:"):
-                name = str(PurePosixPath("apt") / line.removeprefix("Filename:").strip())
-                if name not in listed:
-                    raise HypervisorError(
-                        f"{bundle.folder / PACKAGES} names {name}, which {SUMS} does not list",
-                        _AGAIN,
-                    )
+    try:
+        text = (bundle.folder / PACKAGES).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise cannot("read", bundle.folder / PACKAGES, error) from None
+    for line in text.split("\n"):
+        if line.startswith("Filename:"):
+            name = str(PurePosixPath("apt") / line.removeprefix("Filename:").strip())
+            if name not in listed:
+                raise HypervisorError(
+                    f"{bundle.folder / PACKAGES} names {name[:200]}, which {SUMS} does not list",
+                    _AGAIN,
+                )
 
 
 def check_bundle(bundle: Bundle) -> None:
@@ -122,8 +134,8 @@ def write_bundle(path: Path, bundle: Bundle) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     iso = pycdlib.PyCdlib()
     iso.new(interchange_level=3, rock_ridge="1.09", vol_ident=BUNDLE_LABEL)
-    _fill(iso, bundle)
     try:
+        _fill(iso, bundle)
         remove(temporary)
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:

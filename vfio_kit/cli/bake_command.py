@@ -22,7 +22,12 @@ from vfio_kit.cli.common import (
 from vfio_kit.cli.first_boot import FirstBootWatch
 from vfio_kit.cli.first_boot_report import FirstBootReport
 from vfio_kit.cli.preflight import prepare, require_down, require_files
-from vfio_kit.cli.spec_options import bake_options, bake_spec_from, with_fetched_image
+from vfio_kit.cli.spec_options import (
+    bake_options,
+    bake_spec_from,
+    require_printable,
+    with_fetched_image,
+)
 from vfio_kit.errors import UsageError, VfioKitError
 
 if TYPE_CHECKING:
@@ -121,6 +126,7 @@ def _plan(spec: "BakeSpec", state_dir: Path, image_dir: Path) -> "UpPlan":
     from vfio_kit.analysis.provisioning import provisioning_of
     from vfio_kit.plan import make_bake_plan
 
+    require_printable(state_dir, image_dir)
     spec = with_fetched_image(spec, image_dir)
     plan = make_bake_plan(
         spec, state_dir=str(state_dir.absolute()), image_dir=str(image_dir.absolute())

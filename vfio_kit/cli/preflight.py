@@ -1,5 +1,6 @@
 """What `up` looks at before it changes anything: the last look, at the host as it is now."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 def require_files(plan: "UpPlan") -> None:
     """What the operator has to give, before anything is connected to or locked."""
-    if plan.software.bundle and not Path(plan.software.bundle).is_dir():
+    # os.path, and not Path: that one raises for a name that is too long.
+    if plan.software.bundle and not os.path.isdir(plan.software.bundle):  # noqa: PTH112
         raise UsageError(
             f"no folder {plan.software.bundle}",
             "--bundle takes the folder that make-bundle.sh filled",
@@ -29,7 +31,7 @@ def require_files(plan: "UpPlan") -> None:
         )
     boot = plan.domain.boot
     for path, what in ((boot.kernel, "kernel"), (boot.initrd, "initrd")):
-        if path and not Path(path).is_file():
+        if path and not os.path.isfile(path):  # noqa: PTH113
             raise UsageError(f"no {what} at {path}", "give the path of a file that is there")
 
 

@@ -245,6 +245,13 @@ def with_fetched_image(spec: _Spec, image_dir: Path) -> _Spec:
     return spec if found is None else spec.model_copy(update={"image": str(found)})
 
 
+def require_printable(*folders: Path) -> None:
+    """Raises UsageError for a path that XML or a terminal could not take."""
+    for folder in folders:
+        if not str(folder).isprintable():
+            raise UsageError(f"the path {str(folder)!r} holds a control character")
+
+
 def plan_from(
     root: Path,
     spec: "GuestSpec",
@@ -259,9 +266,7 @@ def plan_from(
     """
     from vfio_kit.plan import make_plan
 
-    for folder in (state_dir, image_dir):
-        if not str(folder).isprintable():
-            raise UsageError(f"the path {str(folder)!r} holds a control character")
+    require_printable(state_dir, image_dir)
     if root == Path("/"):
         spec = with_fetched_image(spec, image_dir)
         if baked is None and spec.image:
