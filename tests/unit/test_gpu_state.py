@@ -24,7 +24,9 @@ def test_evidence_is_the_line_that_matters() -> None:
 
 
 def test_a_failure_that_says_nothing() -> None:
-    assert check(judged(nvidia_smi=said("", 77)), "nvidia-smi").evidence == "exit 77:"
+    assert check(judged(nvidia_smi=said("", 77)), "nvidia-smi").evidence == "exit 77"
+    document = judged(nvidia_smi=said(SMI_M4000, 15))
+    assert check(document, "nvidia-smi").evidence == "the GPU fell off the bus (exit 15)"
 
 
 def test_a_tool_that_speaks_on_stderr_is_heard() -> None:

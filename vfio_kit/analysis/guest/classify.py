@@ -27,17 +27,17 @@ def failure(probe: str, result: CommandResult, *, first: bool) -> Check | None:
     """
     known = classify(probe, result)
     lines = (result.stdout.strip() or result.stderr.strip()).splitlines()
-    line = "" if not lines else lines[0] if first else lines[-1]
+    is_document = result.stdout.lstrip().startswith("<?xml")
+    line = "" if is_document or not lines else lines[0] if first else lines[-1]
     if known is not None and known.text is not None:
         line = _telling(lines, known.text.rstrip()) or line
-    line = printable(line, _LINE)
+    shown = f"exit {result.exit_status}" + (f": {printable(line, _LINE)}" if line else "")
     if known is not None:
-        evidence = f"{known.meaning} (exit {result.exit_status}: {line})"
+        evidence = f"{known.meaning} ({shown})"
         return Check(probe, known.status, evidence, known.remedy, known.cause)
     if result.exit_status:
-        evidence = f"exit {result.exit_status}: {line}"
         remedy = "in the guest: sudo dmesg | grep -i -e NVRM -e Xid -e nvidia"
-        return Check(probe, CheckStatus.FAILED, evidence, remedy, "unknown")
+        return Check(probe, CheckStatus.FAILED, shown, remedy, "unknown")
     return None
 
 
