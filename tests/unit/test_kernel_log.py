@@ -38,7 +38,9 @@ def test_a_log_that_nobody_may_read_is_never_ok(output: str) -> None:
 def test_a_probe_that_broke_off_is_told() -> None:
     report = judge_guest("vm", healthy(kernel_log=said("", 124, "no end within 60 s")))
     (found,) = [c for c in report.checks if c.code == "kernel-log"]
-    assert (found.status, found.evidence) == (CheckStatus.WARN, "no end within 60 s")
+    assert (found.status, found.cause) == (CheckStatus.WARN, "timed-out")
+    assert found.evidence == "no end within 60 s"
+    assert "adm" not in found.remedy  # it is no question of rights
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,10 @@ _LINE = 140
 _READ = (
     "let the user read it: sudo usermod -aG adm USER (or systemd-journal), or sudo without password"
 )
+_HANGS = (
+    "in the guest: sudo dmesg; if that answers, the journal is slow or damaged: a longer "
+    "--timeout; journalctl --verify"
+)
 _WORST = (CheckStatus.FAILED, CheckStatus.WARN)
 
 
@@ -21,8 +25,10 @@ def log_check(log: KernelLog, said: str = "", holds: frozenset[str] = frozenset(
     said   what the probe wrote to stderr, which tells of one that broke off.
     holds  the codes of other rungs that hold: what would have made them fail is a warning, no more.
     """
+    if log.source is None and said.strip():
+        return Check(_CODE, CheckStatus.WARN, said.strip(), _HANGS, "timed-out")
     if log.source is None:
-        evidence = said.strip() or "neither journalctl nor dmesg may be read by this user"
+        evidence = "neither journalctl nor dmesg may be read by this user"
         return Check(_CODE, CheckStatus.WARN, evidence, _READ, "unreadable")
     events = [_past(event) if event.lasts in holds else event for event in log.events]
     bad = [event for status in _WORST for event in events if event.status is status]
