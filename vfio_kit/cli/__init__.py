@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from vfio_kit import __version__
-from vfio_kit.errors import HostError, VfioKitError
+from vfio_kit.errors import HostError, UsageError, VfioKitError
 
 # In the order of the work; each is imported when it is called, and what it needs with it.
 _COMMANDS: dict[str, str] = {
@@ -65,6 +65,13 @@ class _Commands(click.Group):
         except BrokenPipeError:  # the reader of our output went away: head, less
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0 if ctx.invoked_subcommand in _READERS else 1)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            # Of a path that was given: no look at it says so by itself (pathlib, before 3.14).
+            path = _printable(str(error.filename))
+            click.secho(f"error: {path}: {error.strerror}", fg="red", err=True)
+            ctx.exit(UsageError.exit_code)
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
