@@ -13,7 +13,7 @@ from vfio_kit.model.health import Check, CheckStatus, CommandResult, LinkHealth,
 
 OK, WARN, FAILED = CheckStatus.OK, CheckStatus.WARN, CheckStatus.FAILED
 M4000_PCI = text("healthy/m4000-pci.txt")
-M4000 = Planned(("10de:13f1", "10de:0fbb"), 1, "470", "11.4")
+M4000 = Planned(("10de:13f1", "10de:0fbb"), 1, "470")
 VGA = "function 0000:00:02.0\nvendor 0x1b36\ndevice 0x0100\nclass 0x030000\ndriver qxl\n"
 
 

@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,11 @@ def test_an_image_that_has_it_all_gets_nothing_more() -> None:
 def test_a_driver_that_is_named_is_the_one_of_the_image() -> None:
     with pytest.raises(UsageError, match=r"asks for driver 470, .* was made with driver 580"):
         make_plan(M4000_HOST, spec("01:00.0", driver="470"), baked=BAKED)
+
+
+def test_a_manifest_that_was_edited_is_told() -> None:
+    with pytest.raises(UsageError, match="names a driver that there is none of: 'new'"):
+        make_plan(M4000_HOST, spec("01:00.0"), baked=replace(BAKED, driver="new"))
 
 
 def test_only_waiting_leaves_nothing_to_undo() -> None:

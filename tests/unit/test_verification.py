@@ -27,8 +27,8 @@ OK, WARN, FAILED = CheckStatus.OK, CheckStatus.WARN, CheckStatus.FAILED
 SKIPPED, NOT_RUN = CheckStatus.SKIPPED, CheckStatus.NOT_RUN
 CODES = tuple(rung.code for rung in RUNGS)
 
-M4000 = Planned(("10de:13f1", "10de:0fbb"), 1, "470", "11.4")
-K80 = Planned(("10de:102d", "10de:102d"), 2, "470", "11.4")
+M4000 = Planned(("10de:13f1", "10de:0fbb"), 1, "470")
+K80 = Planned(("10de:102d", "10de:102d"), 2, "470")
 SMI_M4000, SMI_K80 = text("healthy/m4000-smi.xml"), text("healthy/k80-smi.xml")
 QUERY_M4000 = text("healthy/m4000-device-query.txt")
 

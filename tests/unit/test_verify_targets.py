@@ -61,7 +61,7 @@ def test_a_vm_is_logged_in_to_as_it_was_made(state: Path, config: Path) -> None:
         state / "vm/known_hosts",
         "vm",
     )
-    assert guest.planned == Planned(("10de:13f1", "10de:0fbb"), 1, "470", "11.4")
+    assert guest.planned == Planned(("10de:13f1", "10de:0fbb"), 1, "470")
 
 
 def test_a_vm_that_is_down_again_is_not_up(state: Path, config: Path) -> None:

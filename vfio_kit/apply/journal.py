@@ -57,7 +57,7 @@ class VmRecord:
         """What verification may expect of the guest."""
         none = self.driver in (None, "none")
         branch = None if none or self.driver is None else self.driver.removesuffix("-open")
-        return Planned(self.functions, len(self.gpus), branch, None if none else self.cuda)
+        return Planned(self.functions, len(self.gpus), branch)
 
     @classmethod
     def of(cls, plan: UpPlan) -> Self:

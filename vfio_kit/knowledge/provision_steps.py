@@ -36,7 +36,6 @@ class ProvisionStep:
 
 APT_LOG = "/var/log/apt/term.log"
 KERNEL_LOG = "/var/log/vfio-kit-kernel.log"
-PROVISION_LOG = "/var/log/vfio-kit-provision.log"
 STATE_FILE = "/var/lib/vfio-kit/provision.state"
 MAKE_LOGS = "/var/lib/dkms/*/*/build/make.log"
 

@@ -95,7 +95,6 @@ class Planned:
     gpu_count: int | None = None
     driver: str | None = None
     """The branch, as in 470; None where vfio-kit installed none."""
-    cuda: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

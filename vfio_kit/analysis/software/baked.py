@@ -61,6 +61,8 @@ def _baked_misfit(baked: BakedImage, card: Card) -> No | None:
     if isinstance(card.known, UnknownGpu) or baked.driver == NO_DRIVER:
         return None
     branch, _, flavour = baked.driver.partition("-")
+    if not branch.isdecimal():
+        return No(f"its manifest names a driver that there is none of: {baked.driver!r}")
     no = driver_misfit(card.known, int(branch), open_modules=flavour == "open")
     if no is not None:
         return No(f"its driver is {baked.driver}, and {no.reason}")
