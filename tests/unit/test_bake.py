@@ -260,6 +260,11 @@ def test_an_image_that_is_gone_is_told_by_who_looks_for_it(golden: Path) -> None
         {"capabilities": 5.2},
         {"guest": 12},
         {"changed": "today"},
+        {"cuda": 11.4},
+        {"driver_version": ["470"]},
+        {"asked_for": "nvtop"},
+        {"asked_for": ["\x1b[2J"]},
+        {"made_at": "\x1b[2J"},
     ],
 )
 def test_a_damaged_manifest_is_named(golden: Path, change: dict[str, object]) -> None:

@@ -70,10 +70,15 @@ class Manifest:
             found = cls(**values)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"a key is missing or malformed: {error!r}") from None
-        texts = (found.guest, found.driver, *found.capabilities, *found.asked_for)
+        texts = [found.guest, found.driver, found.image.sha256, found.made_at]
+        texts += [text for text in (found.cuda, found.driver_version) if text is not None]
+        texts += [*found.capabilities, *found.asked_for]
         numbers = (found.image.size, found.changed)
-        if not all(isinstance(text, str) for text in texts) or not all(
-            isinstance(number, int) for number in numbers
+        lists = (document["capabilities"], document["asked_for"])
+        if (
+            not all(isinstance(text, str) and text.isprintable() for text in texts)
+            or not all(isinstance(number, int) for number in numbers)
+            or not all(isinstance(each, list) for each in lists)
         ):
             raise ValueError("a value is of another type")
         return found
