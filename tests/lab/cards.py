@@ -54,8 +54,12 @@ class Function:
 
 
 # Ids: https://pci-ids.ucw.cz.  Register 0 of an NVIDIA GPU is PMC_BOOT_0, the chip's id, which
-# nouveau reads first.  BAR sizes of the K80 are cut down (really 16 GiB): QEMU's proxy device
-# has 32-bit BARs only, and all of them share about 1 GiB below 4 GiB.
+# nouveau reads first.  From Maxwell on NVIDIA's driver reads PMC_BOOT_42 (0xa00) as well, the same
+# architecture (0x12), implementation (4) and revision (a1) in other places: NV_PMC_BOOT_42 in
+# nv_ref.h of NVIDIA/open-gpu-kernel-modules.  Where that reads 0, driver 470 says that the card is
+# not supported; so it takes the card, and misses its video BIOS.  BAR sizes of the K80 are cut
+# down (really 16 GiB): QEMU's proxy device has 32-bit BARs only, and all of them share about
+# 1 GiB below 4 GiB.
 M4000 = Function(
     model="m4000",
     vendor=0x10DE,
@@ -71,7 +75,7 @@ M4000 = Function(
         Bar(3, 32 * MIB, prefetchable=True),
         Bar(5, 128, io=True),
     ),
-    registers={0x0: 0x124020A1},
+    registers={0x0: 0x124020A1, 0xA00: 0x124A1000},
 )
 M4000_AUDIO = Function(
     model="m4000-audio",
