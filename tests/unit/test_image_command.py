@@ -22,7 +22,7 @@ from vfio_kit.apply.image_store import ImageRecord, fetched_image, save_record, 
 from vfio_kit.apply.image_users import is_open
 from vfio_kit.apply.journal import VmFolder, VmRecord
 from vfio_kit.cli import _cli
-from vfio_kit.cli.image_progress import describe
+from vfio_kit.cli.image_progress import ProgressLine, describe
 from vfio_kit.cli.spec_options import with_fetched_image
 from vfio_kit.errors import HostError
 from vfio_kit.knowledge.cloud_images import CLOUD_IMAGES
@@ -190,6 +190,14 @@ def test_a_wrong_input_is_exit_code_2(images: Path, wrong: str) -> None:
 )
 def test_progress_in_words(have: int, total: int | None, speed: float, text: str) -> None:
     assert describe(have, total, speed) == text
+
+
+def test_what_a_server_says_does_not_move_a_terminals_cursor(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with ProgressLine() as line:
+        line.note("the server says 503 \x1b[2J\n\0")
+    assert capsys.readouterr().err == f"{'':8}  the server says 503 ?[2J??\n"
 
 
 # What is there.

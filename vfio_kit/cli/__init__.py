@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from vfio_kit import __version__
+from vfio_kit.cli.common import without_control
 from vfio_kit.errors import HostError, UsageError, VfioKitError
 
 # In the order of the work; each is imported when it is called, and what it needs with it.
@@ -58,9 +59,9 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except VfioKitError as error:
             with contextlib.suppress(OSError):  # stderr may be gone; the exit status is not
-                click.secho(f"error: {_printable(error.message)}", fg="red", err=True)
+                click.secho(f"error: {without_control(error.message)}", fg="red", err=True)
                 for line in error.hint.splitlines():
-                    click.echo(f"  hint: {_printable(line)}", err=True)
+                    click.echo(f"  hint: {without_control(line)}", err=True)
             ctx.exit(error.exit_code)
         except BrokenPipeError:  # the reader of our output went away: head, less
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,7 +70,7 @@ class _Commands(click.Group):
             if error.errno != errno.ENAMETOOLONG:
                 raise
             # Of a path that was given: no look at it says so by itself (pathlib, before 3.14).
-            path = _printable(str(error.filename))
+            path = without_control(str(error.filename))
             click.secho(f"error: {path}: {error.strerror}", fg="red", err=True)
             ctx.exit(UsageError.exit_code)
 
@@ -84,11 +85,6 @@ def _cli() -> None:
     4 host cannot be examined or changed · 5 libvirt, QEMU or image ·
     6 guest unreachable or timed out
     """
-
-
-def _printable(text: str) -> str:
-    """Names of files are told as they are, and may hold what moves a terminal's cursor."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def main() -> None:

@@ -108,11 +108,16 @@ def print_json(document: dict[str, Any]) -> None:
     click.echo(text)
 
 
+def without_control(text: str) -> str:
+    """Names of files and words of servers are not ours, and may hold what moves a cursor."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def step(what: str, seconds: float | None = None) -> None:
     """One line of progress on stderr; a terminal that is gone does not stop the work."""
     time = "" if seconds is None else f"{seconds:6.1f} s"
     with contextlib.suppress(OSError):
-        click.echo(f"{time:>8}  {what}", err=True)
+        click.echo(f"{time:>8}  {without_control(what)}", err=True)
 
 
 def terminal_width() -> int:
