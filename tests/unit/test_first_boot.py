@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.unit.fixtures import text
 from vfio_kit.analysis.guest.cloud_init import STAGES, parse_run
 from vfio_kit.analysis.guest.first_boot import (
     MOST_REBOOTS,
@@ -212,6 +213,53 @@ def test_why_cloud_init_did_not_run_is_told_apart(why: str, words: str) -> None:
 
 def test_a_first_boot_that_goes_on_has_no_story() -> None:
     assert seen(boot(1)).story == ""
+
+
+# As Debian 12 with cloud-init 22.4 said it, in an emulator; `---` is where the connection came and
+# went.
+
+
+def replayed(name: str, mode: str) -> list[FirstBoot]:
+    """What was known after every record of a recorded first boot."""
+    known, history = FirstBoot(mode), []
+    for line in text(f"first-boot/recorded/{name}.txt").splitlines():
+        if line == "--- connected":
+            reader = RecordReader()
+        elif line == "--- gone":
+            known = known.lost()
+        elif (record := reader.feed(line)) is not None:
+            known = known.after(record)
+        history.append(known)
+    return history
+
+
+def told(history: list[FirstBoot]) -> list[str]:
+    """The activities, each once, in their order."""
+    return list(dict.fromkeys(str(known.activity) for known in history if known.activity))
+
+
+def test_a_recorded_first_boot_with_a_reboot_that_nobody_announced() -> None:
+    history = replayed("reboot", "bake")
+    endings = [known.ending for known in history]
+    assert endings.index(Ending.DONE) == len(history) - 2
+    assert len(history[-1].boots) == 2
+    assert told(history) == [
+        "cloud-init: modules-config",
+        "cloud-init: modules-final",
+        "[2/5] mount the offline bundle and check it",
+        "[3/5] set up the sources of packages",
+        "[4/5] install the other packages that were asked for",
+        "waiting for the guest to answer again",
+    ]
+
+
+def test_a_recorded_first_boot_that_failed() -> None:
+    history = replayed("package-missing", "bake")
+    assert history[-2].ending is Ending.PROVISION_FAILED
+    assert history[-2].story == (
+        "its provisioning failed: [4/5] install the other packages that were asked for: "
+        "apt could not install no-such-package"
+    )
 
 
 # Records, line by line; a guest is not trusted.
