@@ -5,6 +5,7 @@ import io
 import re
 import shlex
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -17,6 +18,7 @@ import paramiko
 from paramiko.common import (
     AUTH_FAILED,
     AUTH_SUCCESSFUL,
+    MSG_CHANNEL_SUCCESS,
     OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
     OPEN_SUCCEEDED,
 )
@@ -105,7 +107,9 @@ class _Interface(paramiko.ServerInterface):
             behave = self._server.shell(line)
         else:
             behave = self._server.commands.get(plain(line), missing)
-        threading.Thread(target=_quietly, args=(behave, channel), daemon=True).start()
+        transport = channel.get_transport()
+        assert isinstance(transport, _Transport)
+        transport.after_reply(channel.remote_chanid, lambda: _quietly(behave, channel))
         return True
 
     def check_channel_direct_tcpip_request(
@@ -123,9 +127,29 @@ def plain(line: str) -> str:
     return text.encode("latin-1").decode()
 
 
+class _Transport(paramiko.Transport):
+    """Begins what a command does when the reply to its request has gone out, as sshd does.
+
+    paramiko sends that reply after it has asked whether the command may run; what comes before it,
+    a channel's close above all, would look to the client as if the command had been refused.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection)
+        self._waiting: dict[int, Callable[[], None]] = {}
+
+    def after_reply(self, channel: int, begin: Callable[[], None]) -> None:
+        self._waiting[channel] = begin
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        super()._send_user_message(data)  # type: ignore[misc]
+        kind, channel = struct.unpack(">BI", data.asbytes()[:5].ljust(5, b"\0"))
+        if kind == MSG_CHANNEL_SUCCESS and channel in self._waiting:
+            threading.Thread(target=self._waiting.pop(channel), daemon=True).start()
+
+
 def _quietly(behave: Behaviour, channel: paramiko.Channel) -> None:
     try:
-        time.sleep(0.01)  # the reply to the request goes first
         behave(channel)
     except (OSError, EOFError, paramiko.SSHException):
         return  # the client went away: tests make it do so
@@ -217,7 +241,7 @@ class SshServer:
                 continue
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._ended.wait(self._banner_delay)
-            transport = paramiko.Transport(connection)
+            transport = _Transport(connection)
             self._transports.append(transport)
             transport.add_server_key(key)
             interface = _Interface(self)

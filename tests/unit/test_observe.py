@@ -41,9 +41,12 @@ def test_the_shell_is_sound() -> None:
 class Guest:
     """The files that a guest under observation has, below a folder; FOLLOW runs for real."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *files: str) -> None:
+        """files: names of what is in /run/cloud-init from the start."""
         self.run, self.state = folder / "run", folder / "provision.state"
         self.run.mkdir()
+        for name in files:
+            (self.run / name).touch()
         command = FOLLOW.replace("/run/cloud-init", str(self.run))
         command = command.replace("/var/lib/vfio-kit/provision.state", str(self.state))
         tools = folder / "bin"
@@ -103,8 +106,7 @@ def test_the_shell_ends_when_nobody_listens(guest: Guest) -> None:
 
 
 def test_a_generator_that_disabled_cloud_init_is_told(tmp_path: Path) -> None:
-    guest = Guest(tmp_path)
-    (guest.run / "disabled").touch()
+    guest = Guest(tmp_path, "disabled")
     with guest.process as process:
         assert guest.record().name == "boot-id"
         assert guest.record() == Record("without", "disabled")
