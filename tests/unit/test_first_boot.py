@@ -253,6 +253,15 @@ def test_a_recorded_first_boot_with_a_reboot_that_nobody_announced() -> None:
     ]
 
 
+def test_a_recorded_first_boot_with_a_reboot_that_the_script_wanted() -> None:
+    history = replayed("reboot-announced", "bake")
+    assert history[-2].ending is Ending.DONE
+    assert Ending.NOT_PROVISIONED not in [known.ending for known in history]
+    assert "the guest reboots: a test wants it" in told(history)
+    assert history[-1].provision is not None
+    assert history[-1].provision.boot == history[-1].boots[1]
+
+
 def test_a_recorded_first_boot_that_failed() -> None:
     history = replayed("package-missing", "bake")
     assert history[-2].ending is Ending.PROVISION_FAILED
