@@ -206,6 +206,7 @@ def test_memory_larger_than_a_launch_is_filled_in_several(library: Path, tmp_pat
     assert (status, gpu["ok"]) == (1, False)
 
 
+@pytest.mark.unit_long
 def test_memory_in_pieces_is_used_as_far_as_it_goes(library: Path) -> None:
     status, (gpu, _result) = run(library, BRIEFLY, CUDA_FREE="8388608", CUDA_PIECE="2097152")
     assert (status, gpu["ok"], gpu["memory_mib"]) == (0, True, 1)

@@ -130,6 +130,7 @@ def test_the_scan_ends_when_its_time_is_over(tmp_path: Path) -> None:
     assert [(p.path, "not all" in p.reason) for p in tree.problems] == [("/proc", True)]
 
 
+@pytest.mark.unit_long
 def test_a_process_with_very_many_files_does_not_hold_it_up(tmp_path: Path) -> None:
     read(tmp_path, Process(1, "x"))
     for number in range(10, 3000):
@@ -197,6 +198,7 @@ def test_another_users_processes_are_not_seen_and_that_is_no_problem(tmp_path: P
     assert (host.holders, host.problems) == ((), ())
 
 
+@pytest.mark.unit_long
 def test_of_very_many_holders_each_function_has_some_and_a_snapshot_too(tmp_path: Path) -> None:
     """An extract longer than an attribute of sysfs may be; the last GPU is held all the same."""
     nodes = ("/dev/nvidia0", "/dev/nvidia1")

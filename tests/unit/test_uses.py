@@ -487,6 +487,7 @@ def test_slaves_in_a_circle_and_slaves_without_end(tmp_path: Path) -> None:
     assert line.startswith(f"{A} mount / < sda, dm-0 (mapped), dm-1 (mapped)")
 
 
+@pytest.mark.unit_long
 def test_an_array_of_thousands_is_read_in_no_time_and_told_in_few_words(tmp_path: Path) -> None:
     names = tuple(f"sd{n}" for n in range(4000))
     folder = tmp_path / "sys/devices/virtual/block/md0"
