@@ -211,10 +211,10 @@ class TestGoldenImage:
 
     def test_the_next_guest_is_another_one(self, gpuhost: LabHost, story: dict[str, Any]) -> None:
         """systemd takes the machine's id from the VM's UUID, which comes of its name."""
-        key = in_guest(gpuhost, "gold", "cat /etc/ssh/ssh_host_ed25519_key.pub")
+        key = in_guest(gpuhost, "gold", "sudo cat /etc/ssh/ssh_host_ed25519_key.pub")
         down(gpuhost, "gold")
         up(gpuhost, "silver", f"{MACHINE} --image {GOLDEN}")
-        assert in_guest(gpuhost, "silver", "cat /etc/ssh/ssh_host_ed25519_key.pub") != key
+        assert in_guest(gpuhost, "silver", "sudo cat /etc/ssh/ssh_host_ed25519_key.pub") != key
         assert in_guest(gpuhost, "silver", "cat /etc/machine-id").strip() != story["machine-id"]
         down(gpuhost, "silver")
 
