@@ -1,4 +1,4 @@
-"""What all tests share: the flag that writes the goldens anew."""
+"""What all tests share: the flag that writes the goldens anew, and which tests are of an edge."""
 
 import pytest
 from hypothesis import settings
@@ -6,6 +6,23 @@ from hypothesis import settings
 # A machine that does something else as well is slow now and then, and no test fails for that.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+EDGES = frozenset(
+    f"test_{name}"
+    for name in (
+        *("bake", "bundle", "burn", "fetch", "first_boot_report", "image_command", "local"),
+        *("make_bundle", "many", "observe", "openpgp", "provision", "ssh", "ssh_config"),
+        *("ssh_lines", "ssh_routes", "verify_command", "wheel"),
+    )
+)
+"""Modules whose tests need servers on loopback, processes or tools; the core does not."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in EDGES:
+            item.add_marker(pytest.mark.edge)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
