@@ -97,13 +97,15 @@ def in_guest(host: LabHost, name: str, command: str) -> str:
     return host.run(f"{ssh} {shlex.quote(command)}", timeout=300).stdout
 
 
-def up(host: LabHost, name: str, options: str) -> dict[str, Any]:
-    """Takes a VM up; its JSON, with the seconds to SSH and to verified added.
-
-    VMs that a failed test left are taken away, or no other test would get the GPU.
-    """
+def free_gpu(host: LabHost) -> None:
+    """Takes VMs away that a failed test left, or no other test would get the GPU."""
     for vm in json.loads(host.run("vfio-kit list --json").stdout)["vms"]:
         down(host, vm["name"])
+
+
+def up(host: LabHost, name: str, options: str) -> dict[str, Any]:
+    """Takes a VM up; its JSON, with the seconds to SSH and to verified added."""
+    free_gpu(host)
     begin = time.monotonic()
     done = host.run(f"vfio-kit up {name} --gpu 01:00.0 {options} --json", timeout=MOST)
     print(done.stderr)
@@ -219,6 +221,7 @@ class TestGoldenImage:
         down(gpuhost, "silver")
 
     def test_what_the_image_was_not_made_for_is_refused(self, gpuhost: LabHost) -> None:
+        free_gpu(gpuhost)
         image = f"--image {GOLDEN}"
         for options, word in (
             (f"{MACHINE} {image} --package nvtop", "nvtop"),
@@ -229,6 +232,7 @@ class TestGoldenImage:
             assert word in done.stderr and "bake" in done.stderr
 
     def test_an_image_that_somebody_wrote_to_is_refused(self, gpuhost: LabHost) -> None:
+        free_gpu(gpuhost)
         gpuhost.run(f"touch -d '+1 hour' {GOLDEN}")
         command = f"vfio-kit up x --gpu 01:00.0 {MACHINE} --image {GOLDEN}"
         done = gpuhost.run(command, check=False)
@@ -264,8 +268,7 @@ class TestFirstBoot:
         down(gpuhost, "again")
 
     def test_a_step_that_fails_is_named_with_its_log(self, gpuhost: LabHost) -> None:
-        for vm in json.loads(gpuhost.run("vfio-kit list --json").stdout)["vms"]:
-            down(gpuhost, vm["name"])
+        free_gpu(gpuhost)
         command = f"vfio-kit up bad --gpu 01:00.0 {BASE} --package no-such-package --json"
         done = gpuhost.run(command, check=False, timeout=MOST)
         print(done.stderr)

@@ -8,6 +8,7 @@ from vfio_kit.guest.runner import CommandTimeout, Runner
 from vfio_kit.model.health import CommandResult
 
 INVENTORY = r"""
+PATH=$PATH:/usr/sbin:/sbin # modinfo, for an ordinary user of Debian
 record() { # NAME: the lines of stdin, as a record
   text=$(cat; echo .)
   printf '%s %d\n%s' "$1" "$(printf %s "$text" | wc -l)" "${text%.}"
