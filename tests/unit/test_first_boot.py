@@ -181,6 +181,12 @@ def test_any_error_of_cloud_init_is_no_success(
     assert (known.ending, known.story) == (ending, story)
 
 
+def test_words_that_are_deprecated_are_no_error() -> None:
+    """As verify has it: such a run is called degraded since cloud-init 23.4."""
+    last: dict[str, object] = {"recoverable_errors": {"DEPRECATED": ["chpasswd.list"]}}
+    assert seen(boot(1), stages(4, last=last), mode=None).ending is Ending.DONE
+
+
 def test_an_error_in_an_early_stage_is_told_when_cloud_init_has_ended() -> None:
     assert seen(boot(1), stages(2, 3, {"errors": ["x"]}), mode=None).ending is None
 

@@ -66,7 +66,7 @@ class Stage:
     finished: float | None
     errors: tuple[str, ...]
     recoverable: tuple[str, ...]
-    """With their level in front: `WARNING: ...`."""
+    """With their level in front: `WARNING: ...`. Words that are deprecated are none."""
 
     @property
     def seconds(self) -> float | None:
@@ -124,7 +124,12 @@ def _stage(name: str, values: dict[str, Any]) -> Stage:
         _time(values.get("start")),
         _time(values.get("finished")),
         tuple(str(error) for error in values.get("errors") or []),
-        tuple(f"{level}: {message}" for level, many in levels.items() for message in many),
+        tuple(
+            f"{level}: {message}"
+            for level, many in levels.items()
+            if level != _DEPRECATED
+            for message in many
+        ),
     )
 
 
