@@ -45,12 +45,21 @@ def _package() -> Path:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root) as name:
             own = Path(name)
-            _run("apt-get", "-qq", "download", "cloud-init", folder=own)
+            _download(own)
             (package,) = own.glob("cloud-init_*.deb")
             _run("dpkg-deb", "-x", package.name, "files", folder=own)
             with contextlib.suppress(OSError):  # it is there meanwhile
                 (own / "files").rename(folder)
     return folder
+
+
+def _download(folder: Path) -> None:
+    """Once more where apt's lists are missing, or are older than what the mirror has."""
+    words = ("apt-get", "-qq", "download", "cloud-init")
+    done = subprocess.run(words, check=False, cwd=folder, capture_output=True, text=True)
+    if done.returncode != 0:
+        _run("apt-get", "-qq", "update", folder=folder)
+        _run(*words, folder=folder)
 
 
 def _run(*words: str, folder: Path) -> None:
