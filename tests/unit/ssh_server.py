@@ -142,6 +142,7 @@ class _Transport(paramiko.Transport):
         self._waiting[channel] = begin
 
     def _send_user_message(self, data: paramiko.Message) -> None:
+        # paramiko's own method, which its type stubs leave out.
         super()._send_user_message(data)  # type: ignore[misc]
         kind, channel = struct.unpack(">BI", data.asbytes()[:5].ljust(5, b"\0"))
         if kind == MSG_CHANNEL_SUCCESS and channel in self._waiting:

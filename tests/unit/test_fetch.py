@@ -110,7 +110,9 @@ class Publisher:
             self.server.files[folder + name] = File(data)
 
     def web(self, *hosts: str, patience: Patience = HASTE) -> Web:
-        meter = lambda have, total: self.metered.append((have, total))  # noqa: E731
+        def meter(have: int, total: int | None) -> None:
+            self.metered.append((have, total))
+
         return Web(hosts, self.notes.append, meter, patience)
 
     def fetch(self, serial: str | None = None, *hosts: str) -> Fetched:

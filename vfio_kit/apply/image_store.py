@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from vfio_kit.apply.files import cannot, remove, write_file
+from vfio_kit.apply.manifest import MANIFEST_SUFFIX, image_of, manifest_of
+from vfio_kit.apply.manifest import SCHEMA as MANIFEST_SCHEMA
 from vfio_kit.errors import HostError
 
 _SCHEMA = "vfio-kit/fetched-image/1"
-_MANIFEST_SCHEMA = "vfio-kit/image/1"
-_MANIFEST = ".manifest.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 """Of an image that was fetched: a file beside its record, and nothing else."""
 
@@ -133,7 +133,7 @@ def remove_image(image: StoredImage) -> None:
     """Removes the image, then what is said of it; who stands on it is the caller's to ask."""
     remove(image.path)
     if image.record is None:
-        remove(image.path.with_name(image.path.stem + _MANIFEST))
+        remove(manifest_of(image.path))
     else:
         remove(record_of(image.path))
 
@@ -160,7 +160,7 @@ def _stored(file: Path) -> StoredImage | None:
         raise cannot("read", file, error) from None
     if not isinstance(document, dict):
         return None
-    if document.get("schema") == _MANIFEST_SCHEMA and file.name.endswith(_MANIFEST):
+    if document.get("schema") == MANIFEST_SCHEMA and file.name.endswith(MANIFEST_SUFFIX):
         return _baked(file, document)
     if document.get("schema") != _SCHEMA:
         return None
@@ -177,7 +177,7 @@ def _stored(file: Path) -> StoredImage | None:
 
 
 def _baked(file: Path, manifest: dict[str, Any]) -> StoredImage | None:
-    path = file.with_name(file.name.removesuffix(_MANIFEST) + ".qcow2")
+    path = image_of(file)
     guest = manifest.get("guest")
     found = _look(path)
     if found is None:

@@ -13,6 +13,7 @@ from vfio_kit.model.vm import BakedImage, CudaWay
 
 SCHEMA = "vfio-kit/image/1"
 SUFFIX = ".qcow2"
+MANIFEST_SUFFIX = ".manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,12 @@ class Manifest:
 
 def manifest_of(image: Path) -> Path:
     """Where the manifest of an image lies."""
-    return image.with_name(image.name.removesuffix(SUFFIX) + ".manifest.json")
+    return image.with_name(image.name.removesuffix(SUFFIX) + MANIFEST_SUFFIX)
+
+
+def image_of(manifest: Path) -> Path:
+    """The image that a manifest lies beside."""
+    return manifest.with_name(manifest.name.removesuffix(MANIFEST_SUFFIX) + SUFFIX)
 
 
 def identify(path: Path) -> FileIdentity:

@@ -87,6 +87,7 @@ def parse_provision(text: str) -> Provision:
         raise ValueError(f"not a state of vfio-kit-provision: {printable(text, 80)!r}")
     numbers = {key: int(v) for key in ("number", "of") if (v := values.pop(key, "")).isdecimal()}
     known = Provision.__dataclass_fields__
+    # What mypy cannot see: the two fields that are numbers were taken out of the texts.
     return Provision(**{k: v for k, v in values.items() if k in known}, **numbers)  # type: ignore[arg-type]
 
 
