@@ -2,7 +2,7 @@
 
 A test names its topology: `@pytest.mark.topology(NAME)`.  Tests are sorted so that each topology
 is booted once.  After a lab fault the host is booted afresh and the tests of the class (of the
-module, outside a class) run again from the first one, once; the summary says so.
+module, outside a class) run again from the first one, three times at most; the summary says so.
 """
 
 import signal

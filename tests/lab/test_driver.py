@@ -15,7 +15,7 @@ import pytest
 from .conftest import LabHost
 from .hoststate import SNAPSHOT, differences
 
-pytestmark = [pytest.mark.lab, pytest.mark.topology("m4000-isolated")]
+pytestmark = [pytest.mark.lab_long, pytest.mark.topology("m4000-isolated")]
 
 STATE = "/var/lib/vfio-kit/drv"
 IMAGES = "/var/lib/libvirt/images"

@@ -331,19 +331,26 @@ class TestRepeater:
         log = self.play(a=".F", b="L.")
         assert log[-3:] == ["a F", "run b", "b ."]
 
-    def test_a_second_fault_fails(self) -> None:
-        log = self.play(a="..", b="LL", c=".")
-        assert log[2:] == [
-            *("run b", "recover", "run a", "run b", "recover", "b L"),
-            *("run c", "c ."),
-        ]
+    def test_a_second_fault_repeats_it_again(self) -> None:
+        log = self.play(a="...", b="LL.")
+        again = ("recover", "run a", "run b")
+        assert log[2:] == ["run b", *again, *again, "b ."]
 
-    def test_a_second_fault_in_an_earlier_test_fails_both(self) -> None:
-        log = self.play(a=".L", b="L")
-        assert log[2:] == ["run b", "recover", "run a", "recover", "a L", "b L"]
+    def test_one_fault_too_many_fails(self) -> None:
+        log = self.play(a="....", b="LLLL", c=".")
+        again = ("recover", "run a", "run b")
+        assert log[2:] == ["run b", *again * 3, "recover", "b L", "run c", "c ."]
 
-    def test_once_a_group(self) -> None:
-        log = self.play(a="..", b="L.", c="L")
+    def test_a_fault_in_an_earlier_test_of_the_repetition(self) -> None:
+        log = self.play(a=".L.", b="L.")
+        assert log[2:] == ["run b", "recover", "run a", "recover", "run a", "run b", "b ."]
+
+    def test_one_too_many_in_an_earlier_test_fails_both(self) -> None:
+        log = self.play(a=".LLL", b="L")
+        assert log[2:] == ["run b", "recover", *("run a", "recover") * 3, "a L", "b L"]
+
+    def test_so_often_a_group(self) -> None:
+        log = self.play(a="....", b="LLL.", c="L")
         assert log[-3:] == ["run c", "recover", "c L"]
 
 
@@ -419,7 +426,7 @@ class TestPytestHooks:
         assert "lab fault, repeated: " in text
         assert "::TestStory::test_two: Oops: int3" in text
 
-    def test_a_second_fault_fails(self, pytester: pytest.Pytester) -> None:
-        outcomes, text = self.play(pytester, "Oops: int3", "Oops: again")
+    def test_one_fault_too_many_fails(self, pytester: pytest.Pytester) -> None:
+        outcomes, text = self.play(pytester, *["Oops: int3"] * 3, "Oops: again")
         assert outcomes["failed"] >= 1
         assert "test_two: Oops: again" in text
