@@ -32,7 +32,6 @@ from vfio_kit.model.vm import (
     Boot,
     BootMode,
     CudaWay,
-    DeviceIdentity,
     HostDevice,
     Hugepages,
     Software,
@@ -76,10 +75,10 @@ def test_the_whole_of_a_plan() -> None:
     assert (made.image, made.disk_gib) == ("/images/jammy.img", 20)
     assert made.state_dir == "/var/lib/vfio-kit/gpu-vm"
     assert made.gpus == (at("01:00.0"),)
-    assert made.devices == (
-        DeviceIdentity(at("01:00.0"), "10de:13f1", None, "GM204GL [Quadro M4000]"),
-        DeviceIdentity(at("01:00.1"), "10de:0fbb", "snd_hda_intel", None),
-    )
+    assert [(d.address, d.ids, d.driver, d.name) for d in made.devices] == [
+        (at("01:00.0"), "10de:13f1", None, "GM204GL [Quadro M4000]"),
+        (at("01:00.1"), "10de:0fbb", "snd_hda_intel", None),
+    ]
     assert {finding.level for finding in made.findings} == {Level.INFO}
 
 
@@ -224,7 +223,7 @@ def test_a_manifest_that_was_edited_is_told() -> None:
 
 
 def test_only_waiting_leaves_nothing_to_undo() -> None:
-    steps = plan("01:00.0").steps
+    steps = plan("01:00.0", autostart=True).steps
     assert {step.kind for step in steps if not step.undo} == {StepKind.WAIT}
     assert {step.kind for step in steps} == set(StepKind)
 
@@ -533,7 +532,7 @@ def test_an_image_is_made_in_a_vm_without_gpus() -> None:
     assert made.software == Software("470", "11.4", capabilities=("5.2",))
     assert made.disk_gib == 20
     kinds = [step.kind for step in made.steps]
-    assert set(StepKind) - set(kinds) == {StepKind.HUGEPAGES}
+    assert set(StepKind) - set(kinds) == {StepKind.HUGEPAGES, StepKind.AUTOSTART}
     assert [step.what for step in made.steps if step.kind is StepKind.START] == ["start it"]
 
 

@@ -80,13 +80,16 @@ def test_a_name_and_a_gpu_are_enough(tmp_path: Path) -> None:
         "packages": [],
         "bundle": None,
         "cpus": 4,
-        "memory": 8192,
+        "memory": None,
         "hugepages": "2M",
         "disk": None,
         "accept_loss": [],
+        "autostart": False,
+        "roms": {},
+        "placement": {"pin": True, "node": None},
         "boot": {"mode": None, "kernel": None, "initrd": None},
         "network": {"name": "default"},
-        "ssh": {"user": None, "authorized_keys": []},
+        "ssh": {"user": None, "authorized_keys": [], "identity": None},
     }
     assert spec.addresses == (at("01:00.0"),)
     assert spec.boot.effective_mode is BootMode.BIOS

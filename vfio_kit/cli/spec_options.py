@@ -103,7 +103,12 @@ _SPEC_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("cpus", click.option("--cpus", type=int, metavar="N", help="Virtual CPUs.  [default: 4]")),
     (
         "memory",
-        click.option("--memory", type=int, metavar="MIB", help="Guest memory.  [default: 8192]"),
+        click.option(
+            "--memory",
+            type=int,
+            metavar="MIB",
+            help="Guest memory.  [default: what the GPUs need, 8192 for an M4000]",
+        ),
     ),
     (
         "hugepages",
@@ -147,6 +152,39 @@ _SPEC_OPTIONS: tuple[tuple[str, Any], ...] = (
         "network.name",
         click.option("--network", metavar="NAME", help="libvirt network.  [default: default]"),
     ),
+    (
+        "ssh.identity",
+        click.option(
+            "--identity",
+            type=click.Path(path_type=Path),
+            help="A private SSH key of yours to log in with.  [default: one is made for the VM]",
+        ),
+    ),
+    (
+        "autostart",
+        click.option(
+            "--autostart/--no-autostart",
+            default=None,
+            help="Start the VM when the host boots.  [default: no]",
+        ),
+    ),
+    (
+        "placement.pin",
+        click.option(
+            "--pin/--no-pin",
+            default=None,
+            help="vCPUs on cores of their own, near the GPU.  [default: pin]",
+        ),
+    ),
+    (
+        "placement.node",
+        click.option(
+            "--numa-node",
+            type=int,
+            metavar="N",
+            help="NUMA node of the guest's memory and CPUs.  [default: the GPU's]",
+        ),
+    ),
 )
 
 _PARAMETER = {
@@ -154,12 +192,16 @@ _PARAMETER = {
     "boot.kernel": "kernel",
     "boot.initrd": "initrd",
     "network.name": "network",
+    "ssh.identity": "identity",
+    "placement.pin": "pin",
+    "placement.node": "numa_node",
 }
 
 
+_NOT_FOR_BAKE = ("gpus", "accept_loss", "memory", "hugepages", "autostart", "ssh.identity")
 _BAKE_OPTIONS = (
     # The GPUs of a spec file stay where they are, and a VM without one pins no memory.
-    *(row for row in _SPEC_OPTIONS if row[0] not in ("gpus", "accept_loss", "memory", "hugepages")),
+    *(row for row in _SPEC_OPTIONS if row[0] not in _NOT_FOR_BAKE),
     (
         "memory",
         click.option("--memory", type=int, metavar="MIB", help="The VM's memory.  [default: 4096]"),

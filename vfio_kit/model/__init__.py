@@ -5,6 +5,7 @@ The nouns of the host and of the judgement are here. Those of a VM (model.vm), o
 """
 
 from vfio_kit.model.machine import (
+    Cpu,
     Framebuffer,
     Holder,
     Host,
@@ -21,6 +22,7 @@ __all__ = [
     "Acs",
     "Bar",
     "ConfigSpace",
+    "Cpu",
     "Finding",
     "Framebuffer",
     "GpuReport",

@@ -72,6 +72,23 @@ class NumaNode:
 
     number: int
     hugepages: Mapping[int, tuple[int, int]]
+    memory_mib: int | None = None
+    """MemTotal of the node; None: could not be told."""
+    free_mib: int | None = None
+    """What of it could be had: MemFree, and the file pages that nobody writes to."""
+    distances: tuple[int, ...] = ()
+    """To the nodes, in order of their numbers (ACPI SLIT: 10 is here)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """A logical CPU that is online."""
+
+    number: int
+    siblings: tuple[int, ...]
+    """The logical CPUs of its core that are online, itself included, in order."""
+    node: int = 0
+    package: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +110,8 @@ class Platform:
     memlock_kib: int | None = None
     """Soft RLIMIT_MEMLOCK of this process in KiB; -1 for unlimited."""
     nodes: tuple[NumaNode, ...] = ()
+    cpus: tuple[Cpu, ...] = ()
+    """By their numbers; empty: could not be told."""
     holders_seen: bool = True
     """Whether the open files of all processes could be looked at, in time (root only)."""
     framebuffers: tuple[Framebuffer, ...] = ()

@@ -81,6 +81,49 @@ class Hugepages:
 
 
 @dataclass(frozen=True, slots=True)
+class CpuTopology:
+    """What the guest sees of its CPUs; their product is their number."""
+
+    sockets: int
+    cores: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where on the host a VM runs: decided by plan/placement.py, and printed by the outputs.
+
+    Empty tuples: left to the kernel, as on a host whose CPUs or nodes are not known.
+    """
+
+    topology: CpuTopology
+    nodes: tuple[int, ...] = ()
+    """NUMA nodes that its memory comes from, and from no other."""
+    pages: tuple[tuple[int, int], ...] = ()
+    """(node, hugepages on it), by node; they sum up to Hugepages.count. Empty: any node."""
+    vcpus: tuple[tuple[int, ...], ...] = ()
+    """For each vCPU, in order, the host CPUs that it may run on."""
+    emulator: tuple[int, ...] = ()
+    """The host CPUs of QEMU's own threads and of the I/O thread: none of the vCPUs'."""
+
+    @property
+    def cpus(self) -> frozenset[int]:
+        """Host CPUs that the vCPUs have for themselves."""
+        return frozenset(cpu for pins in self.vcpus for cpu in pins)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What another VM of vfio-kit has, or is about to have."""
+
+    vm: str
+    functions: frozenset[PciAddress] = frozenset()
+    cpus: frozenset[int] = frozenset()
+    memory_mib: tuple[tuple[int, int], ...] = ()
+    """(node, MiB on it) that it will take and has not taken yet: none of a VM that runs."""
+
+
+@dataclass(frozen=True, slots=True)
 class HostDevice:
     """A host function and its place in the guest: behind root port `guest_bus`, slot 0."""
 
@@ -88,6 +131,8 @@ class HostDevice:
     guest_bus: int
     guest_function: int
     multifunction: bool
+    rom: str | None = None
+    """A file with an option ROM for it, on the host; None: no ROM is shown to the guest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +167,14 @@ class DomainPlan:
     """Known once the image was examined; libvirt finds it by itself where it is None."""
     bundle: str | None = None
     """The ISO with the offline bundle, a third virtio disk; None where there is none."""
+    placement: Placement | None = None
+    """None: nothing is pinned, and the guest's CPUs are cores of one socket."""
+    mmio_window: int = 0
+    """Bytes of the 64-bit MMIO window that the functions' BARs need; 0: the firmware's own."""
+
+    @property
+    def topology(self) -> CpuTopology:
+        return self.placement.topology if self.placement else CpuTopology(1, self.cpus, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +185,13 @@ class DeviceIdentity:
     ids: str
     driver: str | None
     name: str | None
+    subsystem: str | None = None
+    """vendor:device of its subsystem, as in `ids`."""
+    class_code: int | None = None
+    iommu_group: int | None = None
+    upstream: tuple[PciAddress, ...] = ()
+    """The functions above it, from the root complex down, as in PciDevice."""
+    numa_node: int | None = None
 
 
 class StepKind(StrEnum):
@@ -143,6 +203,7 @@ class StepKind(StrEnum):
     DISK = "disk"
     SEED = "seed"
     DEFINE = "define"
+    AUTOSTART = "autostart"
     START = "start"
     WAIT = "wait"
 
@@ -218,6 +279,10 @@ class UpPlan:
     authorized_keys: tuple[str, ...]
     steps: tuple[Step, ...]
     findings: tuple[Finding, ...]
+    autostart: bool = False
+    """Whether the host starts the VM when it boots."""
+    identity: str | None = None
+    """The operator's own private key, on the host, to log in with; None: one is made."""
 
 
 @dataclass(frozen=True, slots=True)

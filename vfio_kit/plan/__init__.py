@@ -114,10 +114,30 @@ def _assembled(
         disk_gib=_disk_gib(spec.disk, choice.software),
         state_dir=state,
         gpus=spec.addresses if functions else (),
-        devices=tuple(DeviceIdentity(f.address, f.ids, f.driver, f.name) for f in functions),
+        devices=tuple(map(identity_of, functions)),
         authorized_keys=tuple(spec.ssh.authorized_keys),
         steps=steps_of(spec, domain, choice.software, functions, state),
         findings=choice.findings,
+        autostart=spec.autostart,
+        identity=spec.ssh.identity,
+    )
+
+
+def identity_of(function: PciDevice) -> DeviceIdentity:
+    """What is remembered of a function, to know it again."""
+    subsystem = None
+    if function.subsystem_vendor_id is not None and function.subsystem_device_id is not None:
+        subsystem = f"{function.subsystem_vendor_id:04x}:{function.subsystem_device_id:04x}"
+    return DeviceIdentity(
+        function.address,
+        function.ids,
+        function.driver,
+        function.name,
+        subsystem,
+        function.class_code,
+        function.iommu_group,
+        function.upstream,
+        function.numa_node,
     )
 
 

@@ -5,6 +5,7 @@ import uuid
 from pathlib import PurePosixPath
 
 from vfio_kit.errors import UsageError
+from vfio_kit.knowledge.guest_memory import LEAST_MIB
 from vfio_kit.knowledge.guests import DIRECT_BOOT_CMDLINE, GUESTS
 from vfio_kit.model import PciAddress, PciDevice
 from vfio_kit.model.vm import (
@@ -35,17 +36,18 @@ def domain_of(
 ) -> DomainPlan:
     """The machine of a spec that gets these functions; its files are in `image_dir`."""
     name = spec.name
+    memory = spec.memory or LEAST_MIB
     devices = place(tuple(f.address for f in functions))
     pages = PAGE_SIZES.get(spec.hugepages)
     return DomainPlan(
         name=name,
         uuid=str(uuid.uuid5(_UUID_NAMESPACE, name)),
-        memory_mib=spec.memory,
+        memory_mib=memory,
         cpus=spec.cpus,
         hugepages=None
         if pages is None
         else Hugepages(
-            pages.kib, spec.memory * 1024 // pages.kib, min(spec.cpus, _MOST_PREALLOC_THREADS)
+            pages.kib, memory * 1024 // pages.kib, min(spec.cpus, _MOST_PREALLOC_THREADS)
         ),
         boot=_boot(spec),
         disk=str(PurePosixPath(image_dir) / f"{name}.qcow2"),

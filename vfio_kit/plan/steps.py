@@ -24,7 +24,8 @@ def steps_of(
         steps.append(
             Step(
                 StepKind.HUGEPAGES,
-                f"make {pages.count} hugepages of {pages.size.words} free ({spec.memory} MiB)",
+                f"make {pages.count} hugepages of {pages.size.words} free "
+                f"({domain.memory_mib} MiB)",
                 "give back the pages that were added",
             )
         )
@@ -46,6 +47,7 @@ def steps_of(
             "remove the seed" + (" and the bundle" if domain.bundle else ""),
         ),
         Step(StepKind.DEFINE, f"define the libvirt domain {domain.name}", "undefine the domain"),
+        *_autostart(spec, domain.name),
         Step(
             StepKind.START,
             f"start it; libvirt binds to vfio-pci: {moves}" if functions else "start it",
@@ -58,6 +60,13 @@ def steps_of(
         ),
     ]
     return tuple(steps)
+
+
+def _autostart(spec: GuestSpec, name: str) -> list[Step]:
+    if not spec.autostart:
+        return []
+    what = f"have the host start it when it boots: systemctl enable vfio-kit@{name}"
+    return [Step(StepKind.AUTOSTART, what, f"systemctl disable vfio-kit@{name}")]
 
 
 def _installed(software: Software) -> str:

@@ -84,6 +84,17 @@ class SshSpec(_Section):
 
     user: UserName | None = None
     authorized_keys: list[PublicKey] = []
+    identity: AbsolutePath | None = None
+    """A private key that is there already, to log in with."""
+
+
+class PlacementSpec(_Section):
+    """[placement]: where on the host the VM runs."""
+
+    pin: bool = True
+    """vCPUs on cores of their own, near the GPU; false: the kernel moves them about."""
+    node: Annotated[int | None, Field(ge=0, le=1023)] = None
+    """The NUMA node; by default the GPU's."""
 
 
 class GuestSpec(_Section):
@@ -99,10 +110,15 @@ class GuestSpec(_Section):
     packages: Annotated[list[Package], Field(max_length=200)] = []
     bundle: AbsolutePath | None = None
     cpus: Annotated[int, Field(ge=1, le=1024)] = 4
-    memory: Annotated[int, Field(ge=256, le=16 * 1024 * 1024)] = 8192
+    memory: Annotated[int | None, Field(ge=256, le=16 * 1024 * 1024)] = None
+    """None: what the GPUs need, by the table knowledge/guest_memory.py."""
     hugepages: Literal["2M", "1G", "off"] = "2M"
     disk: Annotated[int | None, Field(ge=1, le=65536)] = None
     accept_loss: list[GpuAddress] = []
+    autostart: bool = False
+    roms: dict[GpuAddress, AbsolutePath] = {}
+    """Option ROM files, for functions whose guest shows a display at boot."""
+    placement: PlacementSpec = PlacementSpec()
     boot: BootSpec = BootSpec()
     network: NetworkSpec = NetworkSpec()
     ssh: SshSpec = SshSpec()
@@ -110,7 +126,7 @@ class GuestSpec(_Section):
     @model_validator(mode="after")
     def _keys_that_go_together(self) -> Self:
         pages = PAGE_SIZES.get(self.hugepages)
-        if pages and self.memory * 1024 % pages.kib:
+        if pages and self.memory is not None and self.memory * 1024 % pages.kib:
             raise _rule("memory", f"{self.memory} MiB are no whole pages of {self.hugepages}")
         if len(set(self.gpus)) != len(self.gpus):
             raise _rule("gpus", "the same address is there twice")
@@ -127,7 +143,7 @@ class BakeSpec(GuestSpec):
     """The spec of a VM in which an image is made: its GPUs stay where they are, if it has any."""
 
     gpus: list[GpuAddress] = []
-    memory: Annotated[int, Field(ge=256, le=16 * 1024 * 1024)] = 4096
+    memory: Annotated[int | None, Field(ge=256, le=16 * 1024 * 1024)] = 4096
     hugepages: Literal["2M", "1G", "off"] = "off"
     capabilities: list[Capability] = []
     """Compute capabilities of the cards that the image is made for."""
