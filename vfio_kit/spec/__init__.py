@@ -221,7 +221,7 @@ def _explain(
         path = tuple(item["loc"])
         if item["type"] == "rule":
             path += (item["ctx"]["key"],)
-        key = ".".join(str(part) for part in path)
+        key = ".".join(_shown(part) for part in path if part != "[key]")
         names = [str(part) for part in path if isinstance(part, str)]
         given = options.get(".".join(names))
         line = line_of(text, names) if given is None else None
@@ -229,6 +229,12 @@ def _explain(
         lines.append(f"{where}{_sentence(key, item)}")
     kinds = {(e["type"], e["loc"][-1:]) for e in found}
     return UsageError("; ".join(lines), _next_step(schema, kinds))
+
+
+def _shown(part: int | str) -> str:
+    """A part of a key; those of a table of the operator's own may be any text."""
+    text = str(part)
+    return text if text.isprintable() else repr(text)
 
 
 def _next_step(schema: type[GuestSpec], errors: set[tuple[str, tuple[int | str, ...]]]) -> str:
