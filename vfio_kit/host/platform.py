@@ -7,9 +7,10 @@ from typing import TypeVar
 
 from vfio_kit.host.framebuffer import read_framebuffers
 from vfio_kit.host.modules import has_module
+from vfio_kit.host.numa import read_cpus, read_nodes
 from vfio_kit.host.tree import LONG, Tree
 from vfio_kit.knowledge.architectures import X86
-from vfio_kit.model import NumaNode, Platform
+from vfio_kit.model import Platform
 
 _CONCERNING = re.compile(
     r"(intel_iommu|amd_iommu|iommu|iommu\.[a-z_]+|pcie_acs_override|intremap|nointremap|no_x2apic"
@@ -29,10 +30,6 @@ _INTERRUPTS_LIMIT = 4 * LONG
 _CHIP = re.compile(r"(?m)^ *[0-9]+:[ 0-9]* ([A-Za-z]\S*)")
 _REMAPPED = re.compile(r"(v|HYPERV-)?IR(-|$)")
 _SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-_NODES = "sys/devices/system/node"
-_NODE = re.compile(r"node([0-9]{1,4})")
-_PAGE_SIZE = re.compile(r"hugepages-([0-9]{1,9})kB")
-_MOST_PAGES = 9_999_999_999
 
 
 def concerning_words(tree: Tree) -> str:
@@ -103,7 +100,8 @@ def read_platform(tree: Tree, cpuinfo: str, machine: str, release: str) -> Platf
         secure_boot=_YES_NO.get(facts.get("secure-boot", "")),
         lockdown=_parsed(tree, "sys/kernel/security/lockdown", _chosen),
         memlock_kib=int(memlock) if re.fullmatch(r"-1|[0-9]{1,18}", memlock) else None,
-        nodes=_nodes(tree),
+        nodes=read_nodes(tree),
+        cpus=read_cpus(tree),
         framebuffers=read_framebuffers(tree),
         root=_YES_NO.get(facts.get("root", "")),
     )
@@ -166,25 +164,6 @@ def _memlock_kib(tree: Tree) -> int | None:
         tree.note("proc/self/limits", f"Max locked memory is {match[1][:40]!r}, not a number")
         return None
     return int(match[1]) // 1024
-
-
-def _nodes(tree: Tree) -> tuple[NumaNode, ...]:
-    """All NUMA nodes, and their hugepages of every size."""
-    numbers = (_NODE.fullmatch(name) for name in tree.names(_NODES))
-    return tuple(
-        NumaNode(number, _hugepages(tree, f"{_NODES}/node{number}/hugepages"))
-        for number in sorted(int(match[1]) for match in numbers if match)
-    )
-
-
-def _hugepages(tree: Tree, folder: str) -> dict[int, tuple[int, int]]:
-    pages = {}
-    for match in filter(None, map(_PAGE_SIZE.fullmatch, tree.names(folder))):
-        there = tree.number(f"{folder}/{match[0]}/nr_hugepages", base=10, most=_MOST_PAGES)
-        free = tree.number(f"{folder}/{match[0]}/free_hugepages", base=10, most=_MOST_PAGES)
-        if there is not None and free is not None:
-            pages[int(match[1])] = (there, free)
-    return dict(sorted(pages.items()))
 
 
 def _parsed(tree: Tree, name: str, meaning: Callable[[str], _Meaning | None]) -> _Meaning | None:

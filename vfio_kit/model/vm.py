@@ -105,11 +105,14 @@ class Placement:
     """For each vCPU, in order, the host CPUs that it may run on."""
     emulator: tuple[int, ...] = ()
     """The host CPUs of QEMU's own threads and of the I/O thread: none of the vCPUs'."""
+    shared: bool = False
+    """The vCPUs float over CPUs that are not theirs alone, all of them over the same ones."""
 
     @property
     def cpus(self) -> frozenset[int]:
         """Host CPUs that the vCPUs have for themselves."""
-        return frozenset(cpu for pins in self.vcpus for cpu in pins)
+        pinned = () if self.shared else self.vcpus
+        return frozenset(cpu for pins in pinned for cpu in pins)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,16 +15,26 @@ from vfio_kit.analysis.software import (
     choose_baked,
 )
 from vfio_kit.errors import Refused, UsageError
+from vfio_kit.knowledge.guest_memory import LEAST_MIB
 from vfio_kit.knowledge.guests import GUESTS
 from vfio_kit.knowledge.provisioning import NO_DRIVER, PROVISIONED_DISK_GIB
 from vfio_kit.model import Finding, GpuReport, Host, Level, PciAddress, PciDevice
-from vfio_kit.model.vm import BakedImage, CudaWay, DeviceIdentity, Software, UpPlan
+from vfio_kit.model.vm import (
+    BakedImage,
+    Claim,
+    CudaWay,
+    DeviceIdentity,
+    DomainPlan,
+    Software,
+    UpPlan,
+)
 from vfio_kit.plan.domain import DISK_SLOT as DISK_SLOT
 from vfio_kit.plan.domain import FIRST_PORT_SLOT as FIRST_PORT_SLOT
 from vfio_kit.plan.domain import NET_SLOT as NET_SLOT
 from vfio_kit.plan.domain import SEED_SLOT as SEED_SLOT
 from vfio_kit.plan.domain import domain_of
 from vfio_kit.plan.domain import place as place
+from vfio_kit.plan.placement import Demand, place_guest
 from vfio_kit.plan.steps import steps_of
 from vfio_kit.spec import BakeSpec, GuestSpec
 
@@ -40,15 +50,19 @@ def make_plan(
     image_dir: str = IMAGE_DIR,
     tolerated: frozenset[str] = frozenset(),
     baked: BakedImage | None = None,
+    claims: tuple[Claim, ...] = (),
+    host_id: str = "",
 ) -> UpPlan:
     """Decides everything that `up` will do.
 
     tolerated  codes of findings that do not refuse.
     baked      what the image holds; None for one that the seed is to install in.
+    claims     what other VMs have.
+    host_id    tells this host from others; the VM's UUID and MAC address come from it and its name.
 
     Raises UsageError for an address that is no GPU of this host or gone when the others go, and for
-    an image that was made for something else; Refused for a GPU that cannot go, and for a driver or
-    a CUDA that is none for it.
+    an image that was made for something else; Refused for a GPU that cannot go or that another VM
+    has, and for a driver or a CUDA that is none for it.
     """
     reports = judge_together(host, spec.addresses)
     accepted = frozenset(map(PciAddress.parse, spec.accept_loss))
@@ -65,11 +79,14 @@ def make_plan(
     _refuse(reports, findings)
     functions = tuple(_distinct(report.functions for report in reports))
     _require_existence(functions)
+    _require_unclaimed(functions, claims)
     cards = tuple(card_of(function) for function in functions if function.is_gpu)
     wanted = _wanted(spec)
     choice = choose_baked(wanted, baked, cards) if baked else choose(wanted, cards)
-    choice = replace(choice, findings=(*findings, *choice.findings))
-    return _assembled(spec, choice, functions, state_dir, image_dir)
+    domain = domain_of(spec, _memory(spec), choice.software, functions, image_dir, host_id)
+    placement, placed = place_guest(host.platform, _demand(spec, domain, functions), claims)
+    choice = replace(choice, findings=(*findings, *choice.findings, *placed))
+    return _assembled(spec, choice, functions, state_dir, replace(domain, placement=placement))
 
 
 def make_bake_plan(
@@ -80,7 +97,9 @@ def make_bake_plan(
     Raises Refused and UsageError as make_plan does, for cards of the spec's compute capabilities.
     """
     cards = tuple(card_with(capability) for capability in sorted(set(spec.capabilities)))
-    return _assembled(spec, choose(_wanted(spec), cards), (), state_dir, image_dir)
+    choice = choose(_wanted(spec), cards)
+    domain = domain_of(spec, _memory(spec), choice.software, (), image_dir)
+    return _assembled(spec, choice, (), state_dir, domain)
 
 
 def _wanted(spec: GuestSpec) -> Wanted:
@@ -96,14 +115,29 @@ def _wanted(spec: GuestSpec) -> Wanted:
     )
 
 
+def _demand(spec: GuestSpec, domain: DomainPlan, functions: tuple[PciDevice, ...]) -> Demand:
+    pages = domain.hugepages
+    return Demand(
+        domain.cpus,
+        domain.memory_mib,
+        pages.size_kib if pages else None,
+        functions,
+        spec.placement.pin,
+        spec.placement.node,
+    )
+
+
+def _memory(spec: GuestSpec) -> int:
+    return spec.memory or LEAST_MIB
+
+
 def _assembled(
     spec: GuestSpec,
     choice: Choice,
     functions: tuple[PciDevice, ...],
     state_dir: str,
-    image_dir: str,
+    domain: DomainPlan,
 ) -> UpPlan:
-    domain = domain_of(spec, choice.software, functions, image_dir)
     state = str(PurePosixPath(state_dir) / spec.name)
     return UpPlan(
         domain=domain,
@@ -180,6 +214,18 @@ def _require_existence(functions: tuple[PciDevice, ...]) -> None:
                 f"{function.address} is a virtual function of {function.physical_function}, and is "
                 "gone when the driver leaves that",
                 "give the guest one of the two",
+            )
+
+
+def _require_unclaimed(functions: tuple[PciDevice, ...], claims: tuple[Claim, ...]) -> None:
+    """Raises Refused for a function that another VM has; names that."""
+    for claim in claims:
+        taken = [f for f in functions if f.address in claim.functions]
+        if taken:
+            names = ", ".join(f"{f.address} ({f.name or f.ids})" for f in taken)
+            raise Refused(
+                f"{names}: the VM {claim.vm} has {'it' if len(taken) == 1 else 'them'}",
+                f"take another GPU, or take that VM down first: vfio-kit down {claim.vm}",
             )
 
 

@@ -2,10 +2,12 @@
 
 import hashlib
 import uuid
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
+from vfio_kit.analysis.readiness.resources import wide_window
 from vfio_kit.errors import UsageError
-from vfio_kit.knowledge.guest_memory import LEAST_MIB
 from vfio_kit.knowledge.guests import DIRECT_BOOT_CMDLINE, GUESTS
 from vfio_kit.model import PciAddress, PciDevice
 from vfio_kit.model.vm import (
@@ -32,16 +34,25 @@ _MOST_PREALLOC_THREADS = 16
 
 
 def domain_of(
-    spec: GuestSpec, software: Software, functions: tuple[PciDevice, ...], image_dir: str
+    spec: GuestSpec,
+    memory: int,
+    software: Software,
+    functions: tuple[PciDevice, ...],
+    image_dir: str,
+    host_id: str = "",
 ) -> DomainPlan:
-    """The machine of a spec that gets these functions; its files are in `image_dir`."""
+    """The machine of a spec that gets `memory` MiB and these functions; files are in `image_dir`.
+
+    host_id  tells this host from others, so that VMs of the same name do not look the same in a
+             network that both are in.
+    """
     name = spec.name
-    memory = spec.memory or LEAST_MIB
+    identity = f"{host_id}/{name}" if host_id else name
     devices = place(tuple(f.address for f in functions))
     pages = PAGE_SIZES.get(spec.hugepages)
     return DomainPlan(
         name=name,
-        uuid=str(uuid.uuid5(_UUID_NAMESPACE, name)),
+        uuid=str(uuid.uuid5(_UUID_NAMESPACE, identity)),
         memory_mib=memory,
         cpus=spec.cpus,
         hugepages=None
@@ -54,9 +65,10 @@ def domain_of(
         seed=str(PurePosixPath(image_dir) / f"{name}-seed.iso"),
         console_log=console_log(name),
         network=spec.network.name,
-        mac=_mac(name),
+        mac=_mac(identity),
         root_ports=tuple(sorted({device.guest_bus for device in devices})),
-        host_devices=devices,
+        host_devices=_with_roms(devices, spec.roms),
+        mmio_window=wide_window(functions),
         bundle=str(PurePosixPath(image_dir) / f"{name}-bundle.iso") if software.bundle else None,
     )
 
@@ -94,7 +106,18 @@ def _boot(spec: GuestSpec) -> Boot:
     return Boot(mode, spec.boot.kernel or "", spec.boot.initrd or "", cmdline)
 
 
-def _mac(name: str) -> str:
-    """A stable address in QEMU's range 52:54:00, from the VM's name."""
-    tail = hashlib.sha256(name.encode()).digest()[:3]
+def _with_roms(devices: tuple[HostDevice, ...], roms: Mapping[str, str]) -> tuple[HostDevice, ...]:
+    """Raises UsageError for a ROM of a function that does not go."""
+    files = {PciAddress.parse(address): file for address, file in roms.items()}
+    for address in sorted(files.keys() - {device.source for device in devices}):
+        raise UsageError(
+            f"the option ROM {files[address]} is for {address}, which is not handed over",
+            "functions that go: " + ", ".join(str(device.source) for device in devices),
+        )
+    return tuple(replace(device, rom=files.get(device.source)) for device in devices)
+
+
+def _mac(identity: str) -> str:
+    """A stable address in QEMU's range 52:54:00, from the VM's name, and its host's identity."""
+    tail = hashlib.sha256(identity.encode()).digest()[:3]
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in tail)

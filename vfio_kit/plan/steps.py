@@ -2,7 +2,7 @@
 
 from vfio_kit.knowledge.provisioning import NO_DRIVER
 from vfio_kit.model import PciDevice
-from vfio_kit.model.vm import DomainPlan, Software, Step, StepKind
+from vfio_kit.model.vm import DomainPlan, Hugepages, Software, Step, StepKind
 from vfio_kit.spec import GuestSpec
 
 
@@ -21,14 +21,8 @@ def steps_of(
         Step(StepKind.STATE, f"record the VM in {state}", "none: it stays to be read; down --purge")
     ]
     if pages:
-        steps.append(
-            Step(
-                StepKind.HUGEPAGES,
-                f"make {pages.count} hugepages of {pages.size.words} free "
-                f"({domain.memory_mib} MiB)",
-                "give back the pages that were added",
-            )
-        )
+        what = f"make {_pages(domain, pages)} ({domain.memory_mib} MiB)"
+        steps.append(Step(StepKind.HUGEPAGES, what, "give back the pages that were added"))
     steps += [
         Step(
             StepKind.KEYS,
@@ -60,6 +54,16 @@ def steps_of(
         ),
     ]
     return tuple(steps)
+
+
+def _pages(domain: DomainPlan, pages: Hugepages) -> str:
+    """How many pages are to be free, and on which nodes."""
+    kind = f"hugepages of {pages.size.words} free"
+    there = domain.placement.pages if domain.placement else ()
+    if not there:
+        return f"{pages.count} {kind}"
+    (node, count), *rest = there
+    return ", ".join([f"{count} {kind} on node {node}", *(f"{n} on node {at}" for at, n in rest)])
 
 
 def _autostart(spec: GuestSpec, name: str) -> list[Step]:

@@ -30,6 +30,12 @@ def mmio_window(devices: Iterable[PciDevice]) -> int:
     return 1 << (total - 1).bit_length() if total else 0
 
 
+def wide_window(devices: Iterable[PciDevice]) -> int:
+    """mmio_window, where what firmware opens by itself may not do; else 0."""
+    known = tuple(devices)
+    return mmio_window(known) if sum(map(_sum_of_64bit, known)) >= _LARGE else 0
+
+
 def _sum_of_64bit(device: PciDevice) -> int:
     return sum(bar.size for bar in device.bars if bar.is_64bit and not bar.io)
 
@@ -64,9 +70,9 @@ def _unassigned(host: Host, gpu: PciDevice, functions: tuple[PciDevice, ...]) ->
 
 
 def _window(host: Host, gpu: PciDevice, functions: tuple[PciDevice, ...]) -> list[Finding]:
-    if sum(map(_sum_of_64bit, functions)) < _LARGE:
+    window = wide_window(functions)
+    if not window:
         return []
-    window = mmio_window(functions)
     bars = [bar for function in functions for bar in function.bars if not bar.io]
     whole = [d for d in map(host.device, board_of(host, gpu)) if d is not None]
     board = mmio_window(whole)

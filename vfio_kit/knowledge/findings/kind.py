@@ -12,6 +12,7 @@ CHAPTERS: Mapping[str, str] = {
     "VK4": "what the host would lose",
     "VK5": "what could not be read",
     "VK6": "the guest's software",
+    "VK7": "the guest's place on the host",
 }
 """The hundreds that codes are counted in."""
 
