@@ -5,7 +5,7 @@ import os
 import stat
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ import pytest
 from vfio_kit.apply.files import write_file
 from vfio_kit.apply.journal import Entry, VmFolder, VmRecord, folders
 from vfio_kit.errors import HostError, UsageError
+from vfio_kit.model import PciAddress
 from vfio_kit.model.health import Planned
-from vfio_kit.model.vm import StepKind
+from vfio_kit.model.vm import DeviceIdentity, Hugepages, StepKind
 
 RECORD = VmRecord(
     name="vm",
@@ -55,7 +56,7 @@ def test_a_step_that_was_begun_is_outstanding_with_what_its_undoing_needs(vm: Vm
 def test_a_step_that_is_done_is_still_to_be_undone(vm: VmFolder) -> None:
     vm.begin(StepKind.DISK, {"files": ["/x"]})
     vm.done(StepKind.DISK)
-    assert steps(vm) == [StepKind.DISK]
+    assert vm.outstanding() == [Entry(StepKind.DISK, {"files": ["/x"]}, done=True)]
 
 
 def test_a_step_that_was_undone_is_not(vm: VmFolder) -> None:
@@ -71,6 +72,39 @@ def test_steps_come_in_the_order_of_their_beginning(vm: VmFolder) -> None:
         vm.begin(step, {})
         vm.done(step)
     assert steps(vm) == order
+
+
+def test_a_step_that_is_begun_again_has_its_new_data_and_place(vm: VmFolder) -> None:
+    """On another boot: the pages and the drivers of the last one are gone."""
+    for step in (StepKind.HUGEPAGES, StepKind.START):
+        vm.begin(step, {"boot": "last"})
+        vm.done(step)
+    vm.begin(StepKind.HUGEPAGES, {"boot": "this"})
+    assert vm.outstanding() == [
+        Entry(StepKind.START, {"boot": "last"}, done=True),
+        Entry(StepKind.HUGEPAGES, {"boot": "this"}),
+    ]
+
+
+def test_a_step_that_was_undone_and_is_done_again_goes_to_the_end(vm: VmFolder) -> None:
+    for step in (StepKind.HUGEPAGES, StepKind.START):
+        vm.begin(step, {})
+    vm.undone(StepKind.HUGEPAGES)
+    vm.begin(StepKind.HUGEPAGES, {})
+    assert steps(vm) == [StepKind.START, StepKind.HUGEPAGES]
+
+
+def test_that_all_is_being_undone_is_written_down(vm: VmFolder) -> None:
+    vm.begin(StepKind.DISK, {})
+    assert not vm.going_down()
+    vm.begin_down()
+    assert VmFolder(vm.path).going_down()
+    assert steps(vm) == [StepKind.DISK]
+    vm.undone(StepKind.DISK)
+    assert not vm.going_down()
+    vm.create(RECORD)
+    vm.begin(StepKind.DISK, {})
+    assert not vm.going_down()
 
 
 def test_undoing_what_never_began_changes_nothing(vm: VmFolder) -> None:
@@ -96,9 +130,9 @@ def test_every_line_says_its_version_step_and_phase(vm: VmFolder) -> None:
     vm.undone(StepKind.DISK)
     events = [json.loads(line) for line in journal(vm).read_text().splitlines()]
     assert [(e["version"], e["step"], e["phase"]) for e in events] == [
-        (2, "disk", "begin"),
-        (2, "disk", "done"),
-        (2, "disk", "undone"),
+        (3, "disk", "begin"),
+        (3, "disk", "done"),
+        (3, "disk", "undone"),
     ]
     assert events[0]["data"] == {"files": ["/x"]}
     assert all(event["time"] > 1_700_000_000 for event in events)
@@ -126,7 +160,7 @@ def test_a_damaged_line_is_named_by_its_number(vm: VmFolder, damage: bytes) -> N
     assert caught.value.message.startswith(f"{journal(vm)}:2 is damaged: ")
 
 
-@pytest.mark.parametrize("version", [1, 3, None, "2"])
+@pytest.mark.parametrize("version", [1, 4, None, "2"])
 def test_a_journal_of_another_version_is_left_to_its_own_program(
     vm: VmFolder, version: object
 ) -> None:
@@ -136,6 +170,13 @@ def test_a_journal_of_another_version_is_left_to_its_own_program(
         vm.outstanding()
     assert caught.value.message == f"{journal(vm)}:1 has version {version!r}"
     assert caught.value.hint == "use the vfio-kit that wrote it"
+
+
+def test_a_journal_of_version_2_is_read(vm: VmFolder) -> None:
+    line = {"version": 2, "time": 1.0, "step": "disk", "phase": "begin", "data": {"files": []}}
+    journal(vm).write_text(json.dumps(line) + "\n")
+    vm.done(StepKind.DISK)
+    assert vm.outstanding() == [Entry(StepKind.DISK, {"files": []}, done=True)]
 
 
 def test_a_record_comes_back_as_it_was(vm: VmFolder) -> None:
@@ -152,16 +193,75 @@ def test_what_a_vm_was_made_with_is_written_down_for_its_verification(vm: VmFold
 
 def test_a_record_from_before_that_was_written_down_is_still_read(vm: VmFolder) -> None:
     document = json.loads((vm.path / "vm.json").read_text())
-    for key in ("functions", "driver", "cuda"):
+    first = ("name", "uuid", "guest", "user", "gpus", "network", "mac", "console_log", "address")
+    for key in document.keys() - {*first}:
         del document[key]
-    (vm.path / "vm.json").write_text(json.dumps(document))
+    (vm.path / "vm.json").write_text(json.dumps({**document, "schema": "vfio-kit/vm/1"}))
     assert vm.record() == RECORD
     assert vm.record().planned == Planned((), 1)
 
 
+def test_all_of_a_record_is_written_down(vm: VmFolder) -> None:
+    device = DeviceIdentity(
+        PciAddress(0, 1, 0, 0),
+        "10de:13f1",
+        "nouveau",
+        "GM204GL [Quadro M4000]",
+        "10de:1153",
+        0x030000,
+        6,
+        (PciAddress(0, 0, 1, 0),),
+        1,
+    )
+    whole = VmRecord(
+        name="vm",
+        uuid=RECORD.uuid,
+        guest="debian-12",
+        user="debian",
+        gpus=("0000:01:00.0",),
+        network="default",
+        mac=RECORD.mac,
+        console_log=RECORD.console_log,
+        address="192.168.122.7",
+        functions=("10de:13f1",),
+        driver="470",
+        cuda="11.4",
+        devices=(device, replace(device, driver=None, numa_node=None, upstream=())),
+        memory_mib=8192,
+        page_kib=2048,
+        pages=((0, 4096),),
+        cpus=(2, 3, 34, 35),
+        autostart=True,
+        identity="/root/.ssh/id_ed25519",
+        plan="5d41402abc4b2a76b9719d911017c592",
+        disk="/images/vm.qcow2",
+        seed="/images/vm-seed.iso",
+        bundle="/images/vm-bundle.iso",
+    )
+    assert all(getattr(whole, field.name) for field in fields(whole)), "a field was forgotten"
+    vm.save(whole)
+    assert VmFolder(vm.path).record() == whole
+    assert vm.login_key(whole) == Path("/root/.ssh/id_ed25519")
+    assert vm.login_key(RECORD) == vm.identity
+    assert whole.hugepages == Hugepages(2048, 4096, 1)
+    assert RECORD.hugepages is None
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("functions", "10de:13f1"), ("functions", [1]), ("driver", 470), ("gpus", None)],
+    [
+        ("functions", "10de:13f1"),
+        ("functions", [1]),
+        ("driver", 470),
+        ("gpus", None),
+        ("memory_mib", "8192"),
+        ("memory_mib", True),
+        ("page_kib", 2.0),
+        ("autostart", 1),
+        ("pages", [[0, "1"]]),
+        ("devices", {}),
+        ("devices", [[]]),
+    ],
 )
 def test_a_record_with_a_value_of_another_type_is_damaged(
     vm: VmFolder, key: str, value: object
@@ -186,11 +286,13 @@ def test_an_unknown_vm_is_named(tmp_path: Path) -> None:
         (b"", "is damaged"),
         (b"{]", "is damaged"),
         (b"\xff\xfe", "is damaged"),
-        (b"[]", "is not of the schema vfio-kit/vm/1"),
-        (b"{}", "is not of the schema vfio-kit/vm/1"),
-        (b'{"schema": "vfio-kit/vm/2"}', "is not of the schema vfio-kit/vm/1"),
+        (b"[]", "is damaged: it is not of the schema vfio-kit/vm/2"),
+        (b"{}", "is damaged: it is not of the schema vfio-kit/vm/2"),
+        (b'{"schema": "vfio-kit/vm/3"}', "is damaged: it is not of the schema vfio-kit/vm/2"),
         (b'{"schema": "vfio-kit/vm/1"}', "is damaged: "),
-        (b'{"schema": "vfio-kit/vm/1", "colour": "red"}', "is damaged: "),
+        (b'{"schema": "vfio-kit/vm/2", "colour": "red"}', "nobody knows its key 'colour'"),
+        (b'{"schema": "vfio-kit/vm/2", "devices": [{"address": "here"}]}', "is damaged: "),
+        (b'{"schema": "vfio-kit/vm/2", "devices": [{"colour": "red"}]}', "is damaged: "),
     ],
 )
 def test_a_record_that_makes_no_sense_is_named(vm: VmFolder, document: bytes, words: str) -> None:
@@ -219,7 +321,7 @@ def test_nobody_else_reads_any_of_it(tmp_path: Path) -> None:
 
 _HOLD = """
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from vfio_kit.apply.journal import VmFolder
 with VmFolder(Path(sys.argv[1])).locked():
@@ -237,6 +339,8 @@ def test_another_process_at_work_on_the_vm_is_noticed(vm: VmFolder) -> None:
     ) as other:
         assert other.stdin and other.stdout
         assert other.stdout.readline() == "held\n"
+        holder = vm.holder()
+        assert holder is not None and holder.pid == other.pid
         with pytest.raises(HostError) as caught, vm.locked():
             pytest.fail("two hold the lock")
         # Another VM is another lock.
@@ -244,8 +348,10 @@ def test_another_process_at_work_on_the_vm_is_noticed(vm: VmFolder) -> None:
             pass
         other.stdin.close()
         assert other.wait(10) == 0
-    assert caught.value.message == "another vfio-kit is at work on 'vm'"
-    assert caught.value.hint == f"wait for it, or find it: fuser -v {vm.path}"
+    assert caught.value.message.startswith(f"process {other.pid} (")
+    assert caught.value.message.endswith(") is at work on the VM 'vm'")
+    assert caught.value.hint.startswith(f"wait for it, or end it: kill {other.pid}; ")
+    assert vm.holder() is None
     with vm.locked():
         pass
 

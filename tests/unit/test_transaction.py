@@ -8,9 +8,7 @@ import hashlib
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,12 @@ import pytest
 from tests.machines import K80
 from tests.unit.test_images import qcow2
 from tests.unit.test_journal import RECORD
+from tests.unit.test_locks import another_holds
 from tests.unit.values import function, host, spec
 from vfio_kit.apply.bundle import examine_bundle
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.images import examine_image
-from vfio_kit.apply.journal import VmFolder, lock_folder
+from vfio_kit.apply.journal import VmFolder
 from vfio_kit.apply.steps import STEPS, Work, boot_id
 from vfio_kit.apply.transaction import bring_up, take_down
 from vfio_kit.errors import HostError, HypervisorError, UsageError
@@ -167,7 +166,7 @@ def without_libvirt(vm: VmFolder) -> tuple[int, list[str]]:
 
 def test_files_are_removed_where_there_is_no_libvirt(vm: VmFolder) -> None:
     vm.begin(StepKind.STATE, {})
-    vm.begin(StepKind.HUGEPAGES, {"size_kib": 2048, "count": 0, "before": 0, "boot": boot_id()})
+    vm.begin(StepKind.HUGEPAGES, pools(count=0))
     begun(vm, StepKind.DISK, "vm.qcow2")
     assert without_libvirt(vm) == (
         0,
@@ -191,20 +190,35 @@ def no_libvirt() -> Hypervisor:
     pytest.fail("a step that does not need libvirt asked for it")
 
 
-def pool(**fields: Any) -> dict[str, Any]:
+def pools(count: int = 4, **fields: Any) -> dict[str, Any]:
+    nodes = {"any": {"count": count, "before": 0}}
+    return {"size_kib": NO_SUCH_SIZE, "boot": boot_id(), "nodes": nodes, **fields}
+
+
+def pool_of_version_2(**fields: Any) -> dict[str, Any]:
     return {"size_kib": NO_SUCH_SIZE, "count": 4, "before": 0, "boot": boot_id(), **fields}
 
 
-def test_hugepages_of_this_boot_are_given_back() -> None:
+@pytest.mark.parametrize("data", [pools(), pool_of_version_2()], ids=["now", "version 2"])
+def test_hugepages_of_this_boot_are_given_back(data: dict[str, Any]) -> None:
     with pytest.raises(HostError, match="no hugepages of 3 KiB"):
-        STEPS[StepKind.HUGEPAGES].undo(no_libvirt, pool())
+        STEPS[StepKind.HUGEPAGES].undo(no_libvirt, data)
 
 
-@pytest.mark.parametrize("left_alone", [{"boot": "another"}, {"count": 0}], ids=str)
+@pytest.mark.parametrize(
+    "data",
+    [
+        pools(boot="another"),
+        pools(count=0),
+        pool_of_version_2(boot="another"),
+        pool_of_version_2(count=0),
+    ],
+    ids=str,
+)
 def test_hugepages_of_another_boot_or_that_were_never_added_are_left_alone(
-    left_alone: dict[str, Any],
+    data: dict[str, Any],
 ) -> None:
-    STEPS[StepKind.HUGEPAGES].undo(no_libvirt, pool(**left_alone))
+    STEPS[StepKind.HUGEPAGES].undo(no_libvirt, data)
 
 
 def started(**fields: Any) -> dict[str, Any]:
@@ -299,6 +313,13 @@ def tree(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+def public_of(key: Path) -> str:
+    """As ssh-keygen sees it: the type and the key itself."""
+    argv = ["ssh-keygen", "-y", "-f", str(key)]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    return " ".join(said.split()[:2])
+
+
 def kinds(plan: UpPlan) -> list[StepKind]:
     return [step.kind for step in plan.steps]
 
@@ -310,6 +331,7 @@ def test_every_step_is_done_in_order_and_written_down(work: Work, tmp_path: Path
         "base.img",
         "images/vm.qcow2",
         "images/vm-seed.iso",
+        "state/vm/domain.xml",
         "state/vm/id_ed25519",
         "state/vm/known_hosts",
         "state/vm/journal.jsonl",
@@ -320,7 +342,8 @@ def test_every_step_is_done_in_order_and_written_down(work: Work, tmp_path: Path
     assert work.folder.record().uuid == work.plan.domain.uuid
     known = work.folder.known_hosts.read_text()
     assert known == f"vm {work.host_key.public}\n"
-    assert work.folder.identity.read_text() == work.client_key.private
+    assert work.client_public == f"{public_of(work.folder.identity)} vfio-kit@vm"
+    assert work.folder.domain_xml.read_text() == "<domain/>"
 
 
 @pytest.fixture
@@ -356,7 +379,12 @@ def test_down_leaves_only_what_is_kept_to_be_read(work: Work, tmp_path: Path) ->
     before = (tmp_path / "base.img").read_bytes()
     bring_up(work, Progress())
     take_down(work.folder, Progress())
-    assert tree(tmp_path) == {"base.img", "state/vm/journal.jsonl", "state/vm/vm.json"}
+    assert tree(tmp_path) == {
+        "base.img",
+        "state/vm/domain.xml",
+        "state/vm/journal.jsonl",
+        "state/vm/vm.json",
+    }
     assert (tmp_path / "base.img").read_bytes() == before
     with work.folder.locked():
         work.folder.purge()
@@ -404,106 +432,27 @@ def test_what_undoing_hugepages_needs_is_known_before_them(work: Work) -> None:
     pages = work.plan.domain.hugepages
     assert pages is not None
     data = STEPS[StepKind.HUGEPAGES].prepare(work)
-    assert data.keys() == {"size_kib", "count", "before", "boot"}
+    assert data.keys() == {"size_kib", "boot", "nodes"}
     assert (data["size_kib"], data["boot"]) == (2048, boot_id())
-    assert 0 <= data["count"] <= pages.count
-    assert data["before"] >= 0
+    (pool,) = data["nodes"].values()
+    assert 0 <= pool["count"] <= pages.count
+    assert pool["before"] >= 0
 
 
-def test_every_step_of_a_plan_but_the_waiting_is_in_the_table() -> None:
-    assert STEPS.keys() == set(StepKind) - {StepKind.WAIT}
+def test_every_step_of_a_plan_is_in_the_table() -> None:
+    assert STEPS.keys() == set(StepKind)
 
 
 # One at a time changes the host.
-
-_HOLD = """
-import sys
-from pathlib import Path
-from vfio_kit.apply.journal import lock_folder
-with lock_folder(Path(sys.argv[1]), 0, "held"):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[Callable[[], None]]:
-    """Another process holds the lock on a folder; calling what is given lets it go."""
-    with subprocess.Popen(
-        [sys.executable, "-c", _HOLD, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
-        assert other.stdin and other.stdout
-        assert other.stdout.readline() == b"held\n"
-        try:
-            yield other.stdin.close
-        finally:
-            other.kill()
-
-
-def test_a_lock_that_stays_held_is_given_up_with_what_to_do(tmp_path: Path) -> None:
-    with held(tmp_path):
-        begin = time.monotonic()
-        with pytest.raises(HostError) as caught, lock_folder(tmp_path, 0.3, "another is at it"):
-            pytest.fail("two hold the lock")
-        assert 0.3 <= time.monotonic() - begin < 3
-    assert caught.value.message == "another is at it"
-    assert caught.value.hint == f"wait for it, or find it: fuser -v {tmp_path}"
-
-
-def test_a_lock_that_is_let_go_is_had(tmp_path: Path) -> None:
-    with held(tmp_path) as let_go:
-        threading.Timer(0.3, let_go).start()
-        with lock_folder(tmp_path, 10, "another is at it"):
-            pass
-
-
-@pytest.mark.parametrize("made_again", [False, True])
-def test_the_lock_on_a_folder_that_its_holder_removed_is_no_lock(
-    tmp_path: Path, made_again: bool
-) -> None:
-    folder = tmp_path / "vm"
-    folder.mkdir()
-    with held(folder) as let_go:
-
-        def remove() -> None:
-            folder.rmdir()
-            if made_again:
-                (tmp_path / "other").mkdir()
-                (tmp_path / "other").rename(folder)
-            let_go()
-
-        threading.Timer(0.2, remove).start()
-        with pytest.raises(HostError) as caught, lock_folder(folder, 10, "another is at it"):
-            pytest.fail("nobody else would see this lock")
-    assert caught.value.message == "another is at it"
-    assert "repeat the command" in caught.value.hint
-
-
-def test_a_folder_that_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="cannot open"), lock_folder(tmp_path / "none", 0, ""):
-        pytest.fail("there is nothing to lock")
 
 
 def test_down_waits_while_another_vm_goes_up_or_down(vm: VmFolder) -> None:
     (disk,) = begun(vm, StepKind.DISK, "vm.qcow2")
     thread = threading.Thread(target=take_down, args=(vm, Progress()), daemon=True)
-    with held(vm.path.parent) as let_go:
+    with another_holds(vm.path.parent) as other:
         thread.start()
         thread.join(0.4)
         assert thread.is_alive() and disk.exists()
-        let_go()
+        other.let_go()
         thread.join(10)
     assert not thread.is_alive() and not disk.exists()
-
-
-def test_up_waits_while_another_vm_goes_up_or_down(work: Work, tmp_path: Path) -> None:
-    (tmp_path / "state").mkdir()
-    thread = threading.Thread(target=bring_up, args=(work, Progress()), daemon=True)
-    with held(tmp_path / "state") as let_go:
-        thread.start()
-        thread.join(0.4)
-        assert thread.is_alive() and steps(work.folder) == []
-        let_go()
-        thread.join(10)
-    assert not thread.is_alive()
-    assert steps(work.folder) == list(FILES)

@@ -39,6 +39,7 @@ def make_folder(path: Path, mode: int = 0o700) -> None:
         if not path.is_dir():
             path.mkdir(mode=mode, parents=True)
             path.chmod(mode)
+            sync_folder(path.parent)
     except OSError as error:
         raise cannot("make the folder", path, error) from None
 

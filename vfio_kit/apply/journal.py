@@ -3,102 +3,50 @@
 A VM's folder below /var/lib/vfio-kit (0700) holds
 
     vm.json         what it is (VmRecord)
+    domain.xml      what libvirt was told, to tell it again
     journal.jsonl   one line an event: a step begins, is done, is undone; fsynced
     id_ed25519, known_hosts   how to log in
 
-Format: every line is an object with `version`, `step`, `phase` and, for `begin`, `data`.
+Format: every line is an object with `version`, `time` (seconds since 1970) and `phase`. With
+`begin`, `done` and `undone` stands the `step`, and with `begin` the `data` that undoing needs. The
+phase `down` says that from there on all is being undone.
+
+A line is safe on its disk before what it announces is done. What stands behind the last end of line
+was cut off by a crash: what it announces never happened.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from vfio_kit.apply.files import cannot, make_folder, remove, write_file
+from vfio_kit.apply.files import cannot, make_folder, remove, sync_folder, write_file
+from vfio_kit.apply.locks import Holder, holder_of, lock_folder
+from vfio_kit.apply.record import VmRecord as VmRecord
 from vfio_kit.errors import HostError, UsageError
-from vfio_kit.model.health import Planned
-from vfio_kit.model.vm import StepKind, UpPlan
+from vfio_kit.model.vm import StepKind
 
-VERSION = 2
-"""2: START and HUGEPAGES know the boot that they were done on."""
-_SCHEMA = "vfio-kit/vm/1"
-
-
-@dataclass(frozen=True, slots=True)
-class VmRecord:
-    """What the other commands must know of a VM. `address` is None until the guest has a lease.
-
-    What a record of an older vfio-kit does not have is empty or None.
-    """
-
-    name: str
-    uuid: str
-    guest: str
-    user: str
-    gpus: tuple[str, ...]
-    network: str
-    mac: str
-    console_log: str
-    address: str | None = None
-    functions: tuple[str, ...] = ()
-    """vendor:device of each function that was handed over."""
-    driver: str | None = None
-    """As in the spec: 470, 580-open, none."""
-    cuda: str | None = None
-
-    @property
-    def planned(self) -> Planned:
-        """What verification may expect of the guest."""
-        none = self.driver in (None, "none")
-        branch = None if none or self.driver is None else self.driver.removesuffix("-open")
-        return Planned(self.functions, len(self.gpus), branch)
-
-    @classmethod
-    def of(cls, plan: UpPlan) -> Self:
-        domain = plan.domain
-        return cls(
-            name=domain.name,
-            uuid=domain.uuid,
-            guest=plan.guest,
-            user=plan.user,
-            gpus=tuple(map(str, plan.gpus)),
-            network=domain.network,
-            mac=domain.mac,
-            console_log=domain.console_log,
-            functions=tuple(device.ids for device in plan.devices),
-            driver=plan.software.driver,
-            cuda=plan.software.cuda,
-        )
-
-    @classmethod
-    def read(cls, document: dict[str, Any]) -> Self:
-        """The record in a JSON object; raises TypeError or ValueError where it is none."""
-        values = dict(document)
-        lists = {"gpus": values.pop("gpus", None), "functions": values.pop("functions", [])}
-        optional = {key: values.pop(key, None) for key in ("address", "driver", "cuda")}
-        texts = [*values.values(), *(text for text in optional.values() if text is not None)]
-        for each in lists.values():
-            if not isinstance(each, list):
-                raise ValueError("a value is of another type")
-            texts += each
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError("a value is of another type")
-        values |= optional | {key: tuple(each) for key, each in lists.items()}
-        return cls(**values)
+VERSION = 3
+"""2: START and HUGEPAGES know the boot that they were done on. 3: HUGEPAGES are added by node; the
+waiting and the going down are written down, too."""
+_READABLE = (2, 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A step that was begun and not undone, with what its undoing needs."""
+    """A step that was begun and not undone, with what its undoing needs.
+
+    done  whether it was done to its end.
+    """
 
     step: StepKind
     data: dict[str, Any]
+    done: bool = False
 
 
 class VmFolder:
@@ -109,6 +57,7 @@ class VmFolder:
         self.name = path.name
         self.identity = path / "id_ed25519"
         self.known_hosts = path / "known_hosts"
+        self.domain_xml = path / "domain.xml"
         self._record = path / "vm.json"
         self._journal = path / "journal.jsonl"
 
@@ -117,19 +66,27 @@ class VmFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One command at a time for this VM; raises HostError where another holds it.
+        """One command at a time for this VM; HostError that names the process that is at work.
 
         The lock is on the folder itself, which is made where it is missing, and removed again
         where nothing came into it.
         """
         make_folder(self.path.parent)
         make_folder(self.path)
-        with lock_folder(self.path, 0, f"another vfio-kit is at work on {self.name!r}"):
+        with lock_folder(self.path, 0, f"is at work on the VM {self.name!r}"):
             try:
                 yield
             finally:  # by its holder alone, who may: it is the holder's
                 with contextlib.suppress(OSError):  # not empty, or gone: as it should be
                     self.path.rmdir()
+
+    def holder(self) -> Holder | None:
+        """The process that is at work on this VM now; None where none is."""
+        return holder_of(self.path)
+
+    def login_key(self, record: VmRecord) -> Path:
+        """The private key that opens the guest: the operator's own, or the one made for it."""
+        return self.identity if record.identity is None else Path(record.identity)
 
     def create(self, record: VmRecord) -> None:
         """A new VM: its record, and an empty journal in the place of an old one."""
@@ -138,8 +95,7 @@ class VmFolder:
         self.save(record)
 
     def save(self, record: VmRecord) -> None:
-        document = {"schema": _SCHEMA, **asdict(record)}
-        write_file(self._record, json.dumps(document, indent=1).encode() + b"\n")
+        write_file(self._record, json.dumps(record.document(), indent=1).encode() + b"\n")
 
     def record(self) -> VmRecord:
         """Raises UsageError for an unknown VM, HostError for a record that makes no sense."""
@@ -155,11 +111,9 @@ class VmFolder:
             raise cannot("read", self._record, error) from None
         except (ValueError, RecursionError) as error:
             raise HostError(f"{self._record} is damaged: {error}") from None
-        if not isinstance(document, dict) or document.pop("schema", None) != _SCHEMA:
-            raise HostError(f"{self._record} is not of the schema {_SCHEMA}")
         try:
             return VmRecord.read(document)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, UsageError) as error:
             raise HostError(f"{self._record} is damaged: {error}") from None
 
     def begin(self, step: StepKind, data: dict[str, Any]) -> None:
@@ -171,26 +125,41 @@ class VmFolder:
     def undone(self, step: StepKind) -> None:
         self._append({"step": step, "phase": "undone"})
 
+    def begin_down(self) -> None:
+        """From here on all is being undone, whoever goes on with it."""
+        self._append({"phase": "down"})
+
+    def going_down(self) -> bool:
+        """Whether the undoing of all was begun, and not done to its end."""
+        events = list(self._events())
+        return any(event.get("phase") == "down" for _, event in events) and bool(self.outstanding())
+
     def outstanding(self) -> list[Entry]:
-        """Steps begun and not undone, in the order of their beginning."""
+        """Steps begun and not undone, in the order in which they were begun last."""
         entries: dict[StepKind, Entry] = {}
         for number, event in self._events():
             try:
-                step, phase = StepKind(event["step"]), event["phase"]
+                phase = event["phase"]
+                if phase == "down":
+                    continue
+                step = StepKind(event["step"])
                 data = event["data"] if phase == "begin" else {}
                 if not isinstance(data, dict):
                     raise TypeError("data is no object")
             except (KeyError, TypeError, ValueError) as error:
                 raise HostError(f"{self._journal}:{number} is damaged: {error!r}") from None
+            before = entries.get(step)
+            if phase in ("begin", "undone"):
+                entries.pop(step, None)
             if phase == "begin":
                 entries[step] = Entry(step, data)
-            elif phase == "undone":
-                entries.pop(step, None)
+            elif phase == "done" and before is not None:
+                entries[step] = Entry(step, before.data, done=True)
         return list(entries.values())
 
     def purge(self) -> None:
         """Removes the folder with all that vfio-kit wrote into it."""
-        for path in (self.identity, self.known_hosts, self._record, self._journal):
+        for path in (self.identity, self.known_hosts, self.domain_xml, self._record, self._journal):
             remove(path)
         try:
             self.path.rmdir()
@@ -202,13 +171,16 @@ class VmFolder:
     def _append(self, event: dict[str, Any]) -> None:
         line = json.dumps({"version": VERSION, "time": round(time.time(), 3), **event}) + "\n"
         try:
+            new = not self._journal.exists()
             handle = os.open(self._journal, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
             try:
                 _cut_torn_line(handle)
-                os.write(handle, line.encode())
+                _write_all(handle, line.encode())
                 os.fsync(handle)
             finally:
                 os.close(handle)
+            if new:
+                sync_folder(self.path)
         except OSError as error:
             raise cannot("write", self._journal, error) from None
 
@@ -228,7 +200,7 @@ class VmFolder:
                 raise HostError(f"{self._journal}:{number} is damaged: {error}") from None
             if not isinstance(event, dict):
                 raise HostError(f"{self._journal}:{number} is damaged: it is no object")
-            if event.get("version") != VERSION:
+            if event.get("version") not in _READABLE:
                 raise HostError(
                     f"{self._journal}:{number} has version {event.get('version')!r}",
                     "use the vfio-kit that wrote it",
@@ -236,40 +208,10 @@ class VmFolder:
             yield number, event
 
 
-@contextmanager
-def lock_folder(path: Path, patience: float, held: str) -> Iterator[None]:
-    """Holds the lock on a folder; HostError with the words `held` after `patience` seconds."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise cannot("open", path, error) from None
-    try:
-        end = time.monotonic() + patience
-        while not _try_lock(handle):
-            if time.monotonic() > end:
-                raise HostError(held, f"wait for it, or find it: fuser -v {path}")
-            time.sleep(0.1)
-        if not _is_still(path, handle):
-            raise HostError(held, "it removed the folder just now; repeat the command")
-        yield
-    finally:
-        os.close(handle)
-
-
-def _is_still(path: Path, handle: int) -> bool:
-    """Whether the open folder is the one at `path`: its last holder may have removed it."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
-    except OSError:
-        return False
-
-
-def _try_lock(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _write_all(handle: int, data: bytes) -> None:
+    """All of it: a disk that gets full takes a part first, and says so at the next attempt."""
+    while data:
+        data = data[os.write(handle, data) :]
 
 
 def _cut_torn_line(handle: int) -> None:

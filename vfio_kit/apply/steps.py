@@ -5,22 +5,25 @@ do       does it.
 undo     puts it back; works also where `do` never ran or broke off in the middle.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vfio_kit.apply import drivers, hugepages
+from vfio_kit.apply import drivers, hugepages, service
 from vfio_kit.apply.bundle import Bundle, check_bundle, write_bundle
 from vfio_kit.apply.files import remove, write_file
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.images import create_overlay, write_seed
 from vfio_kit.apply.journal import VmFolder
-from vfio_kit.apply.keys import KeyPair, new_key
+from vfio_kit.apply.keys import KeyPair, load_key, new_key
 from vfio_kit.errors import HostError, UsageError
-from vfio_kit.model.vm import BackingImage, RenderedFile, SeedKeys, StepKind, UpPlan
+from vfio_kit.model.vm import BackingImage, Hugepages, RenderedFile, SeedKeys, StepKind, UpPlan
 
 Data = dict[str, Any]
+"""What the journal has of a step: JSON."""
+ANY_NODE = "any"
+"""In the place of a node's number: the pool of all nodes."""
 Connect = Callable[[], Hypervisor]
 """Gives the connection to libvirt; asked by those steps alone that need it."""
 
@@ -38,7 +41,8 @@ class Work:
     bundle: Bundle | None = None
     """Looked at, where the plan has one."""
     host_key: KeyPair = field(init=False)
-    client_key: KeyPair = field(init=False)
+    client_public: str = field(init=False)
+    """The public half of the key that opens the guest."""
 
 
 @dataclass(frozen=True)
@@ -71,33 +75,61 @@ def _remove_files(_connect: Connect, data: Data) -> None:
         remove(Path(path))
 
 
+def hugepages_data(pages: Hugepages) -> Data:
+    """What is to be added to the pools, and what giving it back needs; changes nothing."""
+    added, before = hugepages.pages_to_add(pages), hugepages.pool_size(pages.size_kib)
+    nodes = {ANY_NODE: {"count": added, "before": before}}
+    return {"size_kib": pages.size_kib, "boot": boot_id(), "nodes": nodes}
+
+
+def add_hugepages(data: Data) -> None:
+    """Does what hugepages_data says."""
+    for pool in data["nodes"].values():
+        if pool["count"]:
+            hugepages.grow(data["size_kib"], pool["count"])
+
+
 def _prepare_hugepages(work: Work) -> Data:
     pages = work.plan.domain.hugepages
     if pages is None:
         raise ValueError("a plan without hugepages has no such step")
-    return {
-        "size_kib": pages.size_kib,
-        "count": hugepages.pages_to_add(pages),
-        "before": hugepages.pool_size(pages.size_kib),
-        "boot": boot_id(),
-    }
-
-
-def _grow(_work: Work, data: Data) -> None:
-    if data["count"]:
-        hugepages.grow(data["size_kib"], data["count"])
+    return hugepages_data(pages)
 
 
 def _shrink(_connect: Connect, data: Data) -> None:
     # Another boot has another pool: what was added then is gone by itself.
-    if data["count"] and data["boot"] == boot_id():
-        hugepages.shrink(data["size_kib"], data["count"], at_least=data["before"])
+    if data["boot"] != boot_id():
+        return
+    for pool in _pools(data).values():
+        if pool["count"]:
+            hugepages.shrink(data["size_kib"], pool["count"], at_least=pool["before"])
+
+
+def _pools(data: Data) -> Data:
+    """By node; a journal of version 2 knows none."""
+    if "nodes" in data:
+        pools = data["nodes"]
+        if not isinstance(pools, dict):
+            raise TypeError("nodes is no object")
+        return pools
+    return {ANY_NODE: {"count": data["count"], "before": data["before"]}}
+
+
+def _prepare_keys(work: Work) -> Data:
+    """What is made for this VM; the operator's own key stays where it is, whatever is undone."""
+    if work.plan.identity is None:
+        return {"files": [str(work.folder.identity), str(work.folder.known_hosts)]}
+    work.client_public = load_key(Path(work.plan.identity)).public
+    return {"files": [str(work.folder.known_hosts)]}
 
 
 def _make_keys(work: Work, _data: Data) -> None:
     name = work.plan.domain.name
-    work.host_key, work.client_key = new_key(f"root@{name}"), new_key(f"vfio-kit@{name}")
-    write_file(work.folder.identity, work.client_key.private.encode())
+    work.host_key = new_key(f"root@{name}")
+    if work.plan.identity is None:
+        client_key = new_key(f"vfio-kit@{name}")
+        work.client_public = client_key.public
+        write_file(work.folder.identity, client_key.private.encode())
     # The guest's address is not known yet: known_hosts has the VM's name, which HostKeyAlias uses.
     write_file(work.folder.known_hosts, f"{name} {work.host_key.public}\n".encode())
 
@@ -106,7 +138,7 @@ def _write_seed(work: Work, _data: Data) -> None:
     keys = SeedKeys(
         host_private=work.host_key.private,
         host_public=work.host_key.public,
-        authorized=(work.client_key.public, *work.plan.authorized_keys),
+        authorized=(work.client_public, *work.plan.authorized_keys),
     )
     write_seed(Path(work.plan.domain.seed), work.render_seed(keys))
     if work.bundle is not None and work.plan.domain.bundle is not None:
@@ -134,14 +166,27 @@ def _undefine(connect: Connect, data: Data) -> None:
         hypervisor.undefine(data["domain"])
 
 
-def _prepare_start(work: Work) -> Data:
-    addresses = [str(device.address) for device in work.plan.devices]
+def start_data(name: str, uuid: str, addresses: Iterable[str]) -> Data:
+    """What undoing a start needs: the functions that will move, with the drivers they have now."""
+    functions = tuple(addresses)
     return {
-        **_domain(work),
-        "drivers": {address: drivers.driver_of(address) for address in addresses},
-        "ids": {address: drivers.ids_of(address) for address in addresses},
+        "domain": name,
+        "uuid": uuid,
+        "drivers": {address: drivers.driver_of(address) for address in functions},
+        "ids": {address: drivers.ids_of(address) for address in functions},
         "boot": boot_id(),
     }
+
+
+def _prepare_start(work: Work) -> Data:
+    domain = work.plan.domain
+    return start_data(domain.name, domain.uuid, (str(d.address) for d in work.plan.devices))
+
+
+def _start(work: Work, _data: Data) -> None:
+    work.hypervisor.start(work.plan.domain.name)
+    if work.plan.autostart:
+        service.activate(work.plan.domain.name)
 
 
 def _stop(connect: Connect, data: Data) -> None:
@@ -173,15 +218,17 @@ def _nothing(_work: Work) -> Data:
     return {}
 
 
+def _keep_domain(work: Work, _data: Data) -> None:
+    write_file(work.folder.domain_xml, work.domain_xml.encode())
+
+
 STEPS: dict[StepKind, StepImplementation] = {
-    # The folder and its record are there before the journal can be.
-    StepKind.STATE: StepImplementation(_nothing, lambda _w, _d: None, lambda _c, _d: None),
-    StepKind.HUGEPAGES: StepImplementation(_prepare_hugepages, _grow, _shrink),
-    StepKind.KEYS: StepImplementation(
-        lambda w: {"files": [str(w.folder.identity), str(w.folder.known_hosts)]},
-        _make_keys,
-        _remove_files,
+    # The folder and its record are there before the journal can be. All of it is kept to be read.
+    StepKind.STATE: StepImplementation(_nothing, _keep_domain, lambda _c, _d: None),
+    StepKind.HUGEPAGES: StepImplementation(
+        _prepare_hugepages, lambda _w, d: add_hugepages(d), _shrink
     ),
+    StepKind.KEYS: StepImplementation(_prepare_keys, _make_keys, _remove_files),
     StepKind.DISK: StepImplementation(
         lambda w: _new_files(w.plan.domain.disk), _create_overlay, _remove_files
     ),
@@ -191,7 +238,14 @@ STEPS: dict[StepKind, StepImplementation] = {
     StepKind.DEFINE: StepImplementation(
         _domain, lambda w, _d: w.hypervisor.define(w.domain_xml), _undefine
     ),
-    StepKind.START: StepImplementation(
-        _prepare_start, lambda w, _d: w.hypervisor.start(w.plan.domain.name), _stop
+    StepKind.AUTOSTART: StepImplementation(
+        lambda w: service.prepare(
+            w.plan.domain.name, w.folder.path.parent, (Path(w.plan.domain.disk).parent,)
+        ),
+        lambda _w, d: service.enable(d),
+        lambda _c, d: service.disable(d),
     ),
+    StepKind.START: StepImplementation(_prepare_start, _start, _stop),
+    # Written down by whoever waits: when it is done, somebody could log in.
+    StepKind.WAIT: StepImplementation(_nothing, lambda _w, _d: None, lambda _c, _d: None),
 }

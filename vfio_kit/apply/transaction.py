@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from functools import cache
 
 from vfio_kit.apply.hypervisor import Hypervisor
-from vfio_kit.apply.journal import Entry, VmFolder, VmRecord, lock_folder
+from vfio_kit.apply.journal import Entry, VmFolder, VmRecord
+from vfio_kit.apply.locks import Said, host_lock
 from vfio_kit.apply.steps import STEPS, Connect, Work
 from vfio_kit.errors import HostError, HypervisorError
 from vfio_kit.model.vm import Step, StepKind
@@ -16,12 +17,14 @@ Progress = Callable[[str, float], None]
 
 
 def bring_up(work: Work, progress: Progress) -> None:
-    """Does every step but the waiting; on any failure the caller calls `take_down`."""
+    """Does every step but the waiting; the caller holds the host's lock.
+
+    On any failure the caller calls `take_down`.
+    """
     work.folder.create(VmRecord.of(work.plan))
-    with _alone(work.folder):
-        for step in work.plan.steps:
-            if step.kind is not StepKind.WAIT:
-                _do(step, work, progress)
+    for step in work.plan.steps:
+        if step.kind is not StepKind.WAIT:
+            _do(step, work, progress)
 
 
 def _do(step: Step, work: Work, progress: Progress) -> None:
@@ -34,39 +37,76 @@ def _do(step: Step, work: Work, progress: Progress) -> None:
     progress(step.what, time.monotonic() - begin)
 
 
-def take_down(folder: VmFolder, progress: Progress) -> None:
+def take_down(folder: VmFolder, progress: Progress, say: Said = lambda _line: None) -> None:
     """Undoes what the journal says was begun, in reverse; may be repeated.
 
     What libvirt refuses ends it at once: a domain that may still run keeps its disk and its memory.
     Any other step that cannot be undone stays in the journal and does not keep the rest from it;
     its error is raised at the end.
+
+    say  is told of a wait for another command that changes the host.
     """
-    errors: list[HostError] = []
     with ExitStack() as stack:
-        stack.enter_context(_alone(folder))
+        stack.enter_context(host_lock(folder.path.parent, say))
         connect = cache(lambda: stack.enter_context(Hypervisor()))
-        for entry in reversed(folder.outstanding()):
-            begin = time.monotonic()
+        _TakingDown(folder, progress, connect).run()
+
+
+class _TakingDown:
+    def __init__(self, folder: VmFolder, progress: Progress, connect: Connect) -> None:
+        self._folder, self._progress, self._connect = folder, progress, connect
+        self._errors: list[HostError] = []
+        self._unsaid: list[StepKind] = []
+        """Undone, and the disk had no room to say so."""
+
+    def run(self) -> None:
+        entries = self._folder.outstanding()
+        if entries and not self._folder.going_down():
+            self._mark()
+        for entry in reversed(entries):
+            self._undo(entry)
+        for step in self._unsaid:  # an overlay that is gone leaves room
             try:
-                _undo(entry, folder, connect)
+                self._folder.undone(step)
             except HostError as error:
-                errors.append(error)
-                continue
-            except HypervisorError as error:
-                raise HypervisorError(
-                    "; ".join([*_messages(errors), error.message]), error.hint
-                ) from None
-            folder.undone(entry.step)
-            progress(_UNDONE[entry.step], time.monotonic() - begin)
-    if errors:
-        raise HostError("; ".join(_messages(errors)), errors[0].hint)
+                self._errors.append(error)
+        if self._errors:
+            raise HostError("; ".join(self._messages()), self._errors[0].hint)
+
+    def _mark(self) -> None:
+        try:
+            self._folder.begin_down()
+        except HostError as error:
+            # A full disk is a reason to take a VM away, and no reason not to.
+            self._progress(f"not written down that it goes down: {error.message}", 0)
+
+    def _undo(self, entry: Entry) -> None:
+        begin = time.monotonic()
+        try:
+            undo(entry, self._folder, self._connect)
+        except HostError as error:
+            self._errors.append(error)
+            return
+        except HypervisorError as error:
+            raise HypervisorError(
+                "; ".join([*self._messages(), error.message]), error.hint
+            ) from None
+        try:
+            self._folder.undone(entry.step)
+        except HostError:
+            self._unsaid.append(entry.step)
+        if entry.step in UNDONE:
+            self._progress(UNDONE[entry.step], time.monotonic() - begin)
+
+    def _messages(self) -> list[str]:
+        return [error.message for error in self._errors]
 
 
-def _messages(errors: list[HostError]) -> list[str]:
-    return [error.message for error in errors]
+def undo(entry: Entry, folder: VmFolder, connect: Connect) -> None:
+    """Undoes one step, and does not write that down; HostError where the journal says too little.
 
-
-def _undo(entry: Entry, folder: VmFolder, connect: Connect) -> None:
+    The caller holds the host's lock.
+    """
     try:
         STEPS[entry.step].undo(connect, entry.data)
     except (KeyError, TypeError) as error:
@@ -76,18 +116,14 @@ def _undo(entry: Entry, folder: VmFolder, connect: Connect) -> None:
         ) from None
 
 
-def _alone(folder: VmFolder) -> AbstractContextManager[None]:
-    """One at a time changes the host: pools of hugepages and drivers are everybody's."""
-    held = "another vfio-kit changes this host since two minutes"
-    return lock_folder(folder.path.parent, 120, held)
-
-
-_UNDONE: dict[StepKind, str] = {
+UNDONE: dict[StepKind, str] = {
     StepKind.STATE: "closed the journal",
     StepKind.HUGEPAGES: "hugepages given back",
     StepKind.KEYS: "keys removed",
     StepKind.DISK: "overlay removed",
     StepKind.SEED: "seed removed",
     StepKind.DEFINE: "domain undefined",
+    StepKind.AUTOSTART: "no longer started at boot",
     StepKind.START: "VM stopped, devices back on their drivers",
 }
+"""In words; nothing is said of what is nothing to undo."""

@@ -171,20 +171,25 @@ class _Baking:
     def bake(self) -> "Manifest":
         """Makes the image; takes the VM away in any case."""
         from vfio_kit.apply.hypervisor import Hypervisor
+        from vfio_kit.apply.locks import host_lock
         from vfio_kit.apply.manifest import identify
         from vfio_kit.apply.transaction import bring_up
 
+        work = None
         with Hypervisor() as hypervisor:
-            with self.report.timed("host examined, nothing in the way"):
-                work = prepare(self._plan, self._folder, hypervisor)
-                self._require_room()
             with self.report.timed("checksum of the base image"):
                 source = identify(Path(self._plan.image))
             try:
-                bring_up(work, self.report.progress)
+                with host_lock(self._folder.path.parent, self.report.note):
+                    with self.report.timed("host examined, nothing in the way"):
+                        work = prepare(self._plan, self._folder, hypervisor)
+                        self._require_room()
+                    bring_up(work, self.report.progress)
                 self._install_and_seal(hypervisor)
                 manifest = self._export(source)
             except BaseException as error:
+                if work is None:
+                    raise
                 with uninterrupted():
                     self._take_away(error)
                 raise

@@ -128,13 +128,16 @@ class _Report(FirstBootReport):
 
 def _bring_up(plan: "UpPlan", folder: "VmFolder", timeout: int, report: _Report) -> None:
     from vfio_kit.apply.hypervisor import Hypervisor
+    from vfio_kit.apply.locks import host_lock
     from vfio_kit.apply.transaction import bring_up
 
+    work = None
     with Hypervisor() as hypervisor:
-        with report.timed("host examined, nothing in the way"):
-            work = prepare(plan, folder, hypervisor)
         try:
-            bring_up(work, report.progress)
+            with host_lock(folder.path.parent, report.note):
+                with report.timed("host examined, nothing in the way"):
+                    work = prepare(plan, folder, hypervisor)
+                bring_up(work, report.progress)
             report.note(
                 f"waiting for the guest, {timeout} s at most; its console: "
                 f"{plan.domain.console_log}"
@@ -148,6 +151,8 @@ def _bring_up(plan: "UpPlan", folder: "VmFolder", timeout: int, report: _Report)
         except LeftRunning:
             raise
         except BaseException as error:
+            if work is None:
+                raise
             with uninterrupted():
                 _roll_back(folder, plan, error)
             raise
