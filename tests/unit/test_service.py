@@ -160,17 +160,22 @@ class TestBelowARoot:
             f"{unit}.d/50-vfio-kit.conf",
             f"multi-user.target.wants/{unit}",
         }
-        assert service.enabled(root) == {"gpu-node.example.org"}
+        assert service.enabled(root=root) == {"gpu-node.example.org"}
         service.disable(data, root)
-        assert (files(root), service.enabled(root)) == (set(), frozenset())
+        assert (files(root), service.enabled(root=root)) == (set(), frozenset())
 
     def test_the_template_goes_with_the_last_vm(self, root: Path) -> None:
         first, second = enable("a", root), enable("a-b", root)
         service.disable(first, root)
         assert (root / TEMPLATE).exists()
-        assert service.enabled(root) == {"a-b"}
+        assert service.enabled(root=root) == {"a-b"}
         service.disable(second, root)
         assert files(root) == set()
+
+    def test_a_vm_of_another_state_directory_is_not_ours(self, root: Path) -> None:
+        enable("vm", root)
+        assert service.enabled(STATE, root) == {"vm"}
+        assert service.enabled(Path("/srv/other"), root) == frozenset()
 
     def test_a_name_that_ends_like_another_kind_of_unit(self, root: Path) -> None:
         data = enable("a.mount", root)

@@ -12,7 +12,7 @@ from typing import Any
 from vfio_kit.apply.command import ask
 from vfio_kit.apply.files import cannot, make_folder, remove, write_file
 from vfio_kit.errors import HostError, HypervisorError
-from vfio_kit.render.service import MARK, unit_name, unit_of_vm, unit_template
+from vfio_kit.render.service import MARK, unit_name, unit_of_vm, unit_template, unit_word
 
 Data = dict[str, Any]
 
@@ -88,9 +88,18 @@ def disable(data: Data, root: Path = _HOST) -> None:
         _reload()
 
 
-def enabled(root: Path = _HOST) -> frozenset[str]:
-    """Names of the VMs that have a unit of ours, or a link that would start one."""
-    return _instances(root)
+def enabled(state_dir: Path | None = None, root: Path = _HOST) -> frozenset[str]:
+    """Names of the VMs that the host starts at boot; with state_dir: of those of that one."""
+    names = _instances(root)
+    if state_dir is None:
+        return names
+    line = f"Environment={unit_word(f'VFIO_KIT_STATE_DIR={state_dir}')}"
+    return frozenset(name for name in names if line in _drop_in_lines(root, name))
+
+
+def failed(name: str) -> bool:
+    """Whether the host tried to start the VM, and could not."""
+    return name in enabled() and _try("is-failed", "--quiet", unit_name(name))
 
 
 def activate(name: str) -> None:
@@ -132,6 +141,13 @@ def _is_ours_to_write(root: Path) -> bool:
     return not os.path.lexists(template) or _is_ours(template)
 
 
+def _drop_in_lines(root: Path, name: str) -> list[str]:
+    try:
+        return (_drop_ins(root, name) / _DROP_IN).read_text(errors="replace").splitlines()
+    except OSError:
+        return []  # a link that somebody else made
+
+
 def _is_ours(path: Path) -> bool:
     try:
         return path.read_text(errors="replace").startswith(MARK)
@@ -146,7 +162,7 @@ def _drop_ins(root: Path, name: str) -> Path:
 
 
 def _links(root: Path) -> list[Path]:
-    """What starts a VM at boot. By a wildcard: glob misses a dangling link that is named in full."""
+    """What starts VMs at boot. By a wildcard: glob misses a dangling link named in full."""
     return [
         path
         for kind in ("wants", "requires")
