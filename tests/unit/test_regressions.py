@@ -419,10 +419,11 @@ def test_a_parameter_for_the_other_vendor_is_no_reason() -> None:
 
 
 def test_a_pool_that_holds_no_number_is_a_host_error(tmp_path: Path) -> None:
-    (tmp_path / "hugepages-2048kB").mkdir()
-    (tmp_path / "hugepages-2048kB" / "nr_hugepages").touch()
+    pool = tmp_path / "sys/kernel/mm/hugepages/hugepages-2048kB"
+    pool.mkdir(parents=True)
+    (pool / "nr_hugepages").touch()
     with pytest.raises(HostError):
-        pool_size(2048, tmp_path)
+        pool_size(2048, root=tmp_path)
 
 
 # cli

@@ -116,7 +116,7 @@ def disk_mib(software: "Software") -> int:
 
 def _require_room(plan: "UpPlan") -> None:
     from vfio_kit.apply.files import require_reachable, require_space
-    from vfio_kit.apply.hugepages import require_memory, require_mount
+    from vfio_kit.apply.memory import require_memory, require_mount
 
     domain = plan.domain
     for path, what in ((domain.boot.kernel, "kernel"), (domain.boot.initrd, "initrd")):
