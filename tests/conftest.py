@@ -11,8 +11,8 @@ EDGES = frozenset(
     f"test_{name}"
     for name in (
         *("bake", "bundle", "burn", "fetch", "first_boot_report", "image_command", "keys", "local"),
-        *("make_bundle", "many", "observe", "openpgp", "provision", "ssh", "ssh_config"),
-        *("hostile", "ssh_lines", "ssh_routes", "verify_command", "wheel"),
+        *("make_bundle", "many", "observe", "openpgp", "provision", "remote", "ssh"),
+        *("hostile", "ssh_config", "ssh_lines", "ssh_routes", "verify_command", "wheel"),
     )
 )
 """Modules whose tests need servers on loopback, processes or tools; the core does not."""

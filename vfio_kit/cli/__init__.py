@@ -30,6 +30,9 @@ _COMMANDS: dict[str, str] = {
     "down": "stop a VM and put the host back",
 }
 
+_HIDDEN = ("remote",)
+"""Started by another vfio-kit."""
+
 _READERS = ("scan", "explain", "advise", "plan", "list")
 """Commands whose output is all they do: a reader that stops reading has what it wanted."""
 
@@ -44,7 +47,7 @@ class _Commands(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
-        if name not in _COMMANDS:
+        if name not in _COMMANDS and name not in _HIDDEN:
             return None
         command = getattr(importlib.import_module(f"vfio_kit.cli.{name}_command"), "command")  # noqa: B009
         assert isinstance(command, click.Command)

@@ -1,6 +1,7 @@
 """What several commands share: options, reading the host, and how things are printed."""
 
 import contextlib
+import functools
 import os
 import shlex
 import shutil
@@ -16,12 +17,13 @@ from typing import Any
 
 import click
 
-from vfio_kit.errors import HostError
+from vfio_kit.errors import HostError, UsageError
 from vfio_kit.model import Finding, Host, Level, PciDevice
 
 Command = Callable[..., Any]
 
 _FROM = "vfio_kit.from"
+_CONNECT = "vfio_kit.connect"
 
 
 def _keep_snapshot(ctx: click.Context, _option: click.Parameter, file: Path | None) -> None:
@@ -30,20 +32,50 @@ def _keep_snapshot(ctx: click.Context, _option: click.Parameter, file: Path | No
 
 
 def _snapshot_or_root(ctx: click.Context, _option: click.Parameter, root: Path | None) -> Path:
-    file = ctx.meta.get(_FROM)
-    if file is not None and root is not None:
-        raise click.UsageError("--root and --from name two machines; give one of them", ctx)
-    return Path(file or root or "/")
+    given = {"--root": root, "--from": ctx.meta.get(_FROM), "--connect": ctx.meta.get(_CONNECT)}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise click.UsageError(f"{' and '.join(names)} name two machines; give one of them", ctx)
+    return Path(given["--from"] or root or "/")
+
+
+def _keep_host(ctx: click.Context, _option: click.Parameter, uri: str | None) -> None:
+    if uri is not None:
+        from vfio_kit.remote.uri import parse_uri
+
+        ctx.meta[_CONNECT] = parse_uri(uri)
 
 
 def root_option(function: Command) -> Command:
-    """--root DIR and --from FILE; the command's `root` is the folder or the snapshot, else `/`."""
-    function = click.option(
+    """--root DIR, --from FILE and --connect URI: the machine that the command reads.
+
+    The command's `root` is the folder, or a file that is a snapshot, else `/`.
+    """
+
+    @functools.wraps(function)
+    def run(*args: Any, root: Path, **values: Any) -> Any:
+        host = click.get_current_context().meta.get(_CONNECT)
+        if host is not None:
+            from vfio_kit.cli.connect import fetch_snapshot
+
+            root = fetch_snapshot(host)
+        return function(*args, root=root, **values)
+
+    with_options = click.option(
+        "--connect",
+        metavar="URI",
+        callback=_keep_host,
+        expose_value=False,
+        is_eager=True,
+        help="Read another host over SSH, as in qemu+ssh://root@gpu1/system; docs/remote.md.",
+    )(run)
+    with_options = click.option(
         "--root",
         type=click.Path(path_type=Path, exists=True, file_okay=False),
+        envvar="VFIO_KIT_ROOT",
         callback=_snapshot_or_root,
         help="Read another machine's tree of /sys and /proc instead of this one's.",
-    )(function)
+    )(with_options)
     return click.option(
         "--from",
         "snapshot",
@@ -52,11 +84,14 @@ def root_option(function: Command) -> Command:
         expose_value=False,
         is_eager=True,
         help="Read a snapshot of a machine (vfio-kit snapshot) instead of this one.",
-    )(function)
+    )(with_options)
 
 
 def source_words(root: Path) -> str:
     """What names the machine again in a next command: nothing for this one."""
+    host = click.get_current_context().meta.get(_CONNECT)
+    if host is not None:
+        return f" --connect {shlex.quote(host.uri)}"
     if root == Path("/"):
         return ""
     return f" {'--root' if root.is_dir() else '--from'} {shlex.quote(str(root))}"
@@ -85,7 +120,14 @@ def read_named_host(root: Path) -> Host:
     """The host at `root`, a folder or a snapshot, with the names of its GPUs and their groups."""
     from vfio_kit.host.machine import read_machine
 
-    return read_machine(root)
+    try:
+        return read_machine(root)
+    except UsageError as error:
+        ctx = click.get_current_context(silent=True)
+        host = None if ctx is None else ctx.meta.get(_CONNECT)
+        if host is None:
+            raise
+        raise HostError(error.message.replace(str(root), f"what {host} sent"), error.hint) from None
 
 
 def require_root(what: str) -> None:

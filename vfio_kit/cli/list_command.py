@@ -1,6 +1,7 @@
 """vfio-kit list"""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,9 +11,36 @@ from vfio_kit.errors import VfioKitError
 
 @click.command("list")
 @json_option
+@click.option(
+    "--connect",
+    "uris",
+    multiple=True,
+    metavar="URI",
+    help="Of another GPU host: qemu+ssh://[user@]host[:port]/system; may be repeated, "
+    "qemu:///system is this one; docs/remote.md.",
+)
 @state_dir_option
-def command(as_json: bool, state_dir: Path) -> None:
-    """Show the VMs that are up, or half up."""
+@click.pass_context
+def command(ctx: click.Context, as_json: bool, uris: tuple[str, ...], state_dir: Path) -> None:
+    """Show the VMs that are up, or half up.
+
+    Of several hosts, all are asked at once; exit status 4 when one did not answer.
+    """
+    if uris:
+        from vfio_kit.cli.list_hosts import list_hosts
+
+        ctx.exit(list_hosts(ctx, uris, as_json, lambda: vms_here(state_dir)))
+    vms = vms_here(state_dir)
+    if as_json:
+        print_json({"schema": "vfio-kit/list/1", "vms": vms})
+    elif vms:
+        print_table([HEAD, *map(cells_of, vms)])
+    else:
+        click.echo("no VM is up")
+
+
+def vms_here(state_dir: Path) -> list[dict[str, Any]]:
+    """The objects of `vms` in the JSON, for the VMs of this host."""
     from vfio_kit.apply.hypervisor import Hypervisor
     from vfio_kit.apply.journal import folders
 
@@ -27,7 +55,7 @@ def command(as_json: bool, state_dir: Path) -> None:
     if records:
         with Hypervisor() as hypervisor:
             states = {domain.uuid: domain.state for domain in hypervisor.domains()}
-    vms = [
+    return [
         {
             "name": record.name,
             "state": states.get(record.uuid, "not defined"),
@@ -36,18 +64,19 @@ def command(as_json: bool, state_dir: Path) -> None:
         }
         for record in records
     ]
-    if as_json:
-        print_json({"schema": "vfio-kit/list/1", "vms": vms})
-        return
-    if not vms:
-        click.echo("no VM is up")
-        return
-    rows = [("NAME", "STATE", "ADDRESS", "GPUS")]
-    rows += [
-        (r.name, str(v["state"]), r.address or "-", ", ".join(r.gpus))
-        for r, v in zip(records, vms, strict=True)
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+
+
+HEAD = ("NAME", "STATE", "ADDRESS", "GPUS")
+
+
+def cells_of(vm: dict[str, Any]) -> tuple[str, ...]:
+    """A VM's line of the table."""
+    return vm["name"], vm["state"], vm["address"] or "-", ", ".join(vm["gpus"])
+
+
+def print_table(rows: list[tuple[str, ...]]) -> None:
+    """Rows of equal length, in columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        click.echo("  ".join([*cells, row[3]]))
+        click.echo("  ".join([*cells, row[-1]]))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vfio_kit.cli.common import json_option, sigterm_as_interrupt, state_dir_option, step
+from vfio_kit.cli.connect import connectable
 from vfio_kit.errors import GuestError, Refused
 from vfio_kit.model.health import Fitness
 
@@ -93,6 +94,7 @@ class _Command(click.Command):
 @click.option("--prometheus", metavar="FILE", help="Write for node_exporter's textfile collector.")
 @json_option
 @state_dir_option
+@connectable
 @click.pass_context
 def command(
     ctx: click.Context,
