@@ -98,6 +98,9 @@ _UNSEEN = (
 )
 _SEEN = (*_SHELL, *_XML, *_YAML, *_JINJA, *_QEMU, *_PATH, *_LETTERS)
 
+UNSEEN = "a".join(_UNSEEN)
+"""All that moves a cursor, turns a line round, or is no character, with something between."""
+
 
 def chunks(length: int) -> list[str]:
     """Every word that can be seen, in texts of at most so many characters."""

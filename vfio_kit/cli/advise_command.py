@@ -138,6 +138,8 @@ def _of_name(root: Path, text: str) -> _Subject:
 
     if not text.strip():
         raise UsageError("--name is empty", 'give a part of a name: --name "Quadro M4000"')
+    if not text.isprintable():
+        raise UsageError(f"--name {text!r} holds a control character", _HINT)
     kernel = _kernel(root)
     found = find_gpus(name_lookup(root).of_vendor(NVIDIA), text)
     answers = [advise(NVIDIA, device_id, name, kernel) for device_id, name in found.items()]
