@@ -22,7 +22,7 @@ from tests.machines import m4000_isolated, m4000_shared, write_machine
 from tests.unit.gpu_host import GpuHost
 from vfio_kit.apply.journal import VmFolder, VmRecord
 from vfio_kit.cli import _cli
-from vfio_kit.cli.connect import REMOTE
+from vfio_kit.cli.connect import REMOTE, Origin, as_typed, next_words, set_origin
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.model.vm import StepKind
 from vfio_kit.remote.protocol import Request
@@ -325,6 +325,63 @@ def test_the_environment_of_the_workstation_stays_there(
 def test_what_has_no_meaning_there_is_refused_here(words: tuple[str, ...], why: str) -> None:
     result = vfio_kit("verify", "vm", *words, "--connect", GONE)
     assert (result.exit_code, why in result.stderr) == (2, True)
+
+
+# up: the spec is the workstation's, all other paths are the host's
+
+SPEC = """name = "vm"
+gpus = ["ffff:01:00.0"]  # $(touch pwned)
+image = "/images/a b's $(touch pwned).img"
+"""
+
+
+def test_the_spec_goes_along_and_its_name_does_not(tmp_path: Path) -> None:
+    spec = tmp_path / "we'ird $(touch pwned)\n;.toml"
+    spec.write_text(SPEC)
+    keep = f"head -n 1 > {tmp_path}/request; {HELLO}"
+    words = ("up", "vm", "--spec", spec, "--memory", "4096", "--json", "--no-pin")
+    with GpuHost(tmp_path / "host", tools={"vfio-kit": keep}) as host:
+        assert vfio_kit(*words, "--connect", host.uri).exit_code == 0
+        sent = Request.read((tmp_path / "request").read_bytes())
+        place = sent.argv.index("--spec") + 1
+        assert sent.files == {place: SPEC.encode()}
+        assert sent.argv[-2:] == ("--", "vm")
+        assert {"--memory=4096", "--json", "--no-pin"} <= set(sent.argv)
+        assert sent.uri == host.uri
+        assert shlex.split(sent.login)[:2] == ["ssh", "-t"]
+    with GpuHost(tmp_path / "real") as host:
+        result = vfio_kit("up", "vm", "--spec", spec, "--connect", host.uri)
+        assert result.exit_code in (2, 4), result.stderr  # there is no such card, or no PCI bus
+        assert "Traceback" not in result.stderr and "spec" not in result.stderr
+    assert list(tmp_path.rglob("pwned")) == []
+
+
+def test_a_wrong_spec_is_told_where_it_lies_and_nobody_is_asked(tmp_path: Path) -> None:
+    spec = tmp_path / "vm.toml"
+    spec.write_text('name = "vm"\ngpus = ["01:00.0"]\nmemory = "much"\n')
+    result = vfio_kit("up", "vm", "--spec", spec, "--connect", GONE)
+    assert (result.exit_code, f"{spec}:3: memory" in result.stderr) == (2, True)
+
+
+def test_an_image_is_the_hosts(tmp_path: Path) -> None:
+    words = ("up", "vm", "--gpu", "01:00.0", "--connect", GONE)
+    result = vfio_kit(*words, "--image", "jammy.img")
+    assert (result.exit_code, "it is a path on 127.0.0.1:1" in result.stderr) == (2, True)
+    assert vfio_kit(*words, "--image", "/nowhere/jammy.img").exit_code == 4  # ssh was tried
+
+
+def test_the_command_to_log_in_works_where_it_is_printed() -> None:
+    """ssh hands its words to a shell: one quoting for each of the two."""
+    import click
+
+    words = ["ssh", "-i", "/a b/$(id)'s/key", "ubuntu@192.0.2.7"]
+    with click.Context(_cli) as ctx:
+        assert as_typed(shlex.join(words)) == shlex.join(words)
+        set_origin(ctx, Origin("qemu+ssh://gpu1/system", "ssh -t gpu1"))
+        typed = shlex.split(as_typed(shlex.join(words)))
+        assert typed[:3] == ["ssh", "-t", "gpu1"] and len(typed) == 4
+        assert shlex.split(typed[3]) == ["sudo", *words]
+        assert next_words() == " --connect qemu+ssh://gpu1/system"
 
 
 # vfio-kit remote

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from vfio_kit.cli.common import require_root, state_dir_option, step, uninterrupted
+from vfio_kit.cli.connect import connectable
 from vfio_kit.errors import UsageError
 
 
@@ -16,6 +17,7 @@ from vfio_kit.errors import UsageError
     help="Also remove what is kept to read afterwards: record and console log.",
 )
 @state_dir_option
+@connectable
 def command(name: str, purge: bool, state_dir: Path) -> None:
     """Stop a VM and put the host back.
 

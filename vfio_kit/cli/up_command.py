@@ -18,6 +18,7 @@ from vfio_kit.cli.common import (
     step,
     uninterrupted,
 )
+from vfio_kit.cli.connect import as_typed, connectable, next_words
 from vfio_kit.cli.first_boot import FirstBootWatch, LeftRunning
 from vfio_kit.cli.first_boot_report import FirstBootReport
 from vfio_kit.cli.preflight import prepare, require_down, require_files
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 @json_option
 @state_dir_option
 @image_dir_option
+@connectable
 def command(
     name: str,
     spec_file: Path | None,
@@ -79,8 +81,8 @@ def command(
     if as_json:
         report.print(None)
     else:
-        click.echo(report.ssh_command())
-        click.echo(f"next: vfio-kit verify {plan.domain.name}", err=True)
+        click.echo(as_typed(report.ssh_command()))
+        click.echo(f"next: vfio-kit verify {plan.domain.name}{next_words()}", err=True)
 
 
 class _Report(FirstBootReport):
