@@ -10,6 +10,7 @@ settings.load_profile("unhurried")
 EDGES = frozenset(
     f"test_{name}"
     for name in (
+        *("bounded", "locks"),
         *("bake", "bundle", "burn", "fetch", "first_boot_report", "image_command", "keys", "local"),
         *("make_bundle", "many", "observe", "openpgp", "provision", "remote", "ssh"),
         *("hostile", "ssh_config", "ssh_lines", "ssh_routes", "verify_command", "wheel"),

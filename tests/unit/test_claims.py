@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.test_journal import RECORD
 from tests.unit.test_locks import another_holds
-from vfio_kit.apply.claims import claims_of, require_unclaimed
+from vfio_kit.apply.claims import added_hugepages, claims_of, require_unclaimed
 from vfio_kit.apply.journal import VmFolder, VmRecord
 from vfio_kit.errors import HostError, Refused
 from vfio_kit.model import PciAddress
@@ -102,6 +102,22 @@ def test_a_state_directory_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(HostError):
         claims_of(tmp_path / "state")
     assert claims_of(tmp_path / "none") == ()
+
+
+def test_what_others_added_to_the_pools_is_known(tmp_path: Path) -> None:
+    folder = half_up(tmp_path)
+    data = {"size_kib": 2048, "boot": "b", "nodes": {"0": {"count": 4, "before": 1}}}
+    folder.begin(StepKind.HUGEPAGES, data)
+    older = half_up(tmp_path, replace(RECORD, name="older"))
+    older.begin(StepKind.HUGEPAGES, {"size_kib": 2048, "boot": "b", "count": 2, "before": 0})
+    (half_up(tmp_path, replace(RECORD, name="bad")).path / "journal.jsonl").write_text("no\n")
+    first, second = added_hugepages(tmp_path)
+    assert second == data
+    pool = first["nodes"]["any"]
+    assert (first["boot"], pool["count"], pool["before"]) == ("b", 2, 0)
+    assert added_hugepages(tmp_path, but="older") == (data,)
+    folder.undone(StepKind.HUGEPAGES)
+    assert added_hugepages(tmp_path, but="older") == ()
 
 
 def test_a_gpu_of_another_vm_is_refused_with_its_name(tmp_path: Path) -> None:

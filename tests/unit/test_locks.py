@@ -15,8 +15,6 @@ import pytest
 from vfio_kit.apply.locks import Holder, holder_of, host_lock, lock_folder
 from vfio_kit.errors import HostError
 
-pytestmark = pytest.mark.edge
-
 _HOLD = """
 import fcntl, os, sys
 handle = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY)

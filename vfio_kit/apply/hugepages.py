@@ -92,9 +92,11 @@ def give_back(data: Mapping[str, Any], root: Path = Path("/")) -> None:
     # A journal of version 2 knows the host's one pool alone.
     nodes = data.get("nodes", {ANY: data})
     for node, pool in nodes.items():
+        if not pool["count"]:
+            continue
         file = _pool(root, data["size_kib"], node) / "nr_hugepages"
         now = _value(file)
-        if pool["count"] and now > pool["before"]:
+        if now > pool["before"]:
             _write(file, max(pool["before"], now - pool["count"]))
 
 
@@ -246,20 +248,3 @@ def _write(path: Path, value: int) -> None:
         path.write_text(str(value))
     except OSError as error:
         raise HostError(f"cannot write {value} to {path}: {error.strerror}") from None
-
-
-# TODO: until apply/steps.py uses prepare, take and give_back.
-
-
-def pages_to_add(pages: Hugepages) -> int:
-    count: int = prepare(pages, None)["nodes"][ANY]["count"]
-    return count
-
-
-def grow(size_kib: int, count: int) -> None:
-    take({"size_kib": size_kib, "nodes": {ANY: {"count": count}}})
-
-
-def shrink(size_kib: int, count: int, *, at_least: int) -> None:
-    pool = {"count": count, "before": at_least}
-    give_back({"size_kib": size_kib, "boot": _boot_id(Path("/")), "nodes": {ANY: pool}})

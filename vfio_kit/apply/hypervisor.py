@@ -1,14 +1,20 @@
-"""libvirt: the only module that speaks to it."""
+"""libvirt: the only module that speaks to it.
 
-from collections.abc import Iterator
+Calls that change something may hang, where a driver does not let go of its device or QEMU does not
+end: they are bounded. Questions are asked once more where libvirtd was restarted meanwhile.
+"""
+
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from xml.etree.ElementTree import Element
 
 from defusedxml.ElementTree import fromstring
 
+from vfio_kit.apply.bounded import bounded
 from vfio_kit.errors import HypervisorError
 from vfio_kit.model import PciAddress
 
@@ -18,6 +24,19 @@ except ImportError:  # an extra: everything but up, down and list works without 
     libvirt = None
 
 URI = "qemu:///system"
+MARK = "https://vfio-kit.dev/xmlns/domain/1"
+"""The namespace of the element in a domain's metadata that says who made it."""
+LIMIT = 120.0
+"""Seconds for a call that changes something."""
+_PER_GIB = 4.0
+"""Seconds more for the start of a guest, for each GiB of its memory: it is zeroed and pinned."""
+_RESTART = 20.0
+"""Seconds for a libvirtd that is being restarted to be there again."""
+_HANGS = (
+    "see which process hangs in the kernel, and where: ps -eo pid,stat,wchan:32,args | grep ' D'; "
+    "dmesg | tail -50"
+)
+_Answer = TypeVar("_Answer")
 
 _STATES = {
     0: "no state",
@@ -43,7 +62,8 @@ class DomainState:
 class Hypervisor:
     """A connection to libvirt; every failure of libvirt becomes a HypervisorError."""
 
-    def __init__(self, uri: str = URI) -> None:
+    def __init__(self, uri: str = URI, patience: float = 0) -> None:
+        """patience: seconds for a libvirtd that cannot be reached, as while it is restarted."""
         if libvirt is None:
             raise HypervisorError(
                 "the Python module libvirt is missing",
@@ -53,14 +73,34 @@ class Hypervisor:
             )
         # libvirt prints every error to stderr by itself unless a handler is there.
         libvirt.registerErrorHandler(lambda _context, _error: None, None)
+        self._uri = uri
+        self._connection = self._open(patience)
+
+    def _open(self, patience: float) -> Any:
+        end = time.monotonic() + patience
+        while True:
+            try:
+                return libvirt.open(self._uri)
+            except libvirt.libvirtError as error:
+                if time.monotonic() < end:
+                    time.sleep(0.5)
+                    continue
+                raise HypervisorError(
+                    f"cannot connect to libvirt at {self._uri}: {_said(error)}",
+                    "is libvirtd there and running? apt-get install libvirt-daemon-system; "
+                    "systemctl start libvirtd",
+                ) from None
+
+    def _ask(self, what: str, question: Callable[[], _Answer]) -> _Answer:
+        """What libvirt answers; once more where it was restarted since the last answer."""
         try:
-            self._connection = libvirt.open(uri)
+            return question()
         except libvirt.libvirtError as error:
-            raise HypervisorError(
-                f"cannot connect to libvirt at {uri}: {_said(error)}",
-                "is libvirtd there and running? apt-get install libvirt-daemon-system; "
-                "systemctl start libvirtd",
-            ) from None
+            if self._connection.isAlive():
+                raise HypervisorError(f"libvirt could not {what}: {_said(error)}", _LOG) from None
+        self._connection = self._open(_RESTART)
+        with _reporting(what):
+            return question()
 
     def __enter__(self) -> Self:
         return self
@@ -75,23 +115,37 @@ class Hypervisor:
 
     def domain(self, name: str) -> DomainState | None:
         """The domain of that name; None where there is none."""
-        found = self._lookup(name)
-        return None if found is None else self._state(found)
+
+        def look() -> DomainState | None:
+            found = self._found(name)
+            return None if found is None else self._state(found)
+
+        return self._ask(f"look for {name}", look)
 
     def domains(self) -> list[DomainState]:
-        with _reporting("list domains"):
-            return sorted(
-                (self._state(d) for d in self._connection.listAllDomains()), key=lambda d: d.name
-            )
+        def look() -> list[DomainState]:
+            return [self._state(domain) for domain in self._connection.listAllDomains()]
+
+        return sorted(self._ask("list domains", look), key=lambda domain: domain.name)
+
+    def marked(self) -> list[DomainState]:
+        """The domains that bear vfio-kit's mark in their metadata, by name."""
+
+        def look() -> list[DomainState]:
+            return [self._state(d) for d in self._connection.listAllDomains() if _is_marked(d)]
+
+        return sorted(self._ask("list domains", look), key=lambda domain: domain.name)
 
     def passed_through(self) -> dict[str, str]:
         """Host functions that running domains have: address -> name of the domain."""
-        with _reporting("list domains"):
+
+        def look() -> list[tuple[str, str]]:
             running = self._connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
-            documents = [(domain.name(), domain.XMLDesc()) for domain in running]
+            return [(domain.name(), domain.XMLDesc()) for domain in running]
+
         return {
             str(_source_address(source)): name
-            for name, document in documents
+            for name, document in self._ask("list domains", look)
             for source in fromstring(document).iterfind(
                 "./devices/hostdev[@type='pci']/source/address"
             )
@@ -122,19 +176,24 @@ class Hypervisor:
             )
 
     def define(self, xml: str) -> None:
-        with _reporting("define the domain"):
-            self._connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+        self._change(
+            "define the domain",
+            lambda: self._connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE),
+        )
 
-    def start(self, name: str) -> None:
-        with _reporting(f"start {name}", f"QEMU's own words: /var/log/libvirt/qemu/{name}.log"):
-            self._require(name).create()
+    def start(self, name: str, memory_mib: int = 0, limit: float = LIMIT) -> None:
+        """Raises Hung where it does not end within `limit` seconds, and some for its memory."""
+        found = self._require(name)
+        hint = f"QEMU's own words: /var/log/libvirt/qemu/{name}.log"
+        self._change(f"start {name}", found.create, limit + _PER_GIB * memory_mib / 1024, hint)
 
     def destroy(self, name: str) -> None:
         """Stops the domain at once, if it is there and runs."""
         found = self._lookup(name)
         if found is None:
             return
-        with _reporting(f"stop {name}"):
+
+        def stop() -> None:
             if found.isActive():
                 try:
                     found.destroy()
@@ -142,28 +201,60 @@ class Hypervisor:
                     if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
                         raise  # OPERATION_INVALID: it stopped by itself meanwhile
 
+        self._change(f"stop {name}", stop)
+
+    def shutdown(self, name: str) -> None:
+        """Asks the guest to switch itself off, if it is there and runs; does not wait for it."""
+        found = self._lookup(name)
+        if found is None:
+            return
+
+        def ask() -> None:
+            if found.isActive():
+                try:
+                    found.shutdown()
+                except libvirt.libvirtError as error:
+                    if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+                        raise  # OPERATION_INVALID: it stopped by itself meanwhile
+
+        self._change(f"shut {name} down", ask)
+
     def undefine(self, name: str) -> None:
         """Undefines the domain with its UEFI variables, if it is there."""
         found = self._lookup(name)
         if found is not None:
-            with _reporting(f"undefine {name}"):
-                found.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
+            self._change(
+                f"undefine {name}",
+                lambda: found.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM),
+            )
+
+    @staticmethod
+    def _change(
+        what: str, call: Callable[[], object], limit: float = LIMIT, hint: str = ""
+    ) -> None:
+        with _reporting(what, hint or _LOG):
+            bounded(f"libvirt's attempt to {what}", limit, call, _HANGS)
 
     def lease(self, network: str, mac: str) -> str | None:
         """The IPv4 address that the network's DHCP server gave to `mac`; None where none yet."""
-        with _reporting(f"read the leases of {network}"):
-            leases = self._connection.networkLookupByName(network).DHCPLeases(mac)
+        leases = self._ask(
+            f"read the leases of {network}",
+            lambda: self._connection.networkLookupByName(network).DHCPLeases(mac),
+        )
         leases = [lease for lease in leases if lease["type"] == libvirt.VIR_IP_ADDR_TYPE_IPV4]
         newest = max(leases, key=lambda lease: lease["expirytime"], default=None)
         return None if newest is None else str(newest["ipaddr"])
 
     def _lookup(self, name: str) -> Any:
+        return self._ask(f"look for {name}", lambda: self._found(name))
+
+    def _found(self, name: str) -> Any:
         try:
             return self._connection.lookupByName(name)
         except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-                return None
-            raise HypervisorError(f"libvirt: {_said(error)}") from None
+            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+            return None
 
     def _require(self, name: str) -> Any:
         found = self._lookup(name)
@@ -178,13 +269,29 @@ class Hypervisor:
         )
 
 
+def _is_marked(domain: Any) -> bool:
+    try:
+        domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, MARK)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() not in (
+            libvirt.VIR_ERR_NO_DOMAIN_METADATA,
+            libvirt.VIR_ERR_NO_DOMAIN,  # gone since it was listed
+        ):
+            raise
+        return False
+    return True
+
+
 def _source_address(source: Element) -> PciAddress:
     numbers = (int(source.get(key, "0"), 16) for key in ("domain", "bus", "slot", "function"))
     return PciAddress(*numbers)
 
 
+_LOG = "see: journalctl -u libvirtd -n 50"
+
+
 @contextmanager
-def _reporting(what: str, hint: str = "see: journalctl -u libvirtd -n 50") -> Iterator[None]:
+def _reporting(what: str, hint: str = _LOG) -> Iterator[None]:
     try:
         yield
     except libvirt.libvirtError as error:

@@ -5,25 +5,34 @@ do       does it.
 undo     puts it back; works also where `do` never ran or broke off in the middle.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vfio_kit.apply import drivers, hugepages, service
+from vfio_kit.apply.bounded import Hung
 from vfio_kit.apply.bundle import Bundle, check_bundle, write_bundle
+from vfio_kit.apply.claims import added_hugepages, claims_of
 from vfio_kit.apply.files import remove, write_file
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.images import create_overlay, write_seed
 from vfio_kit.apply.journal import VmFolder
 from vfio_kit.apply.keys import KeyPair, load_key, new_key
 from vfio_kit.errors import HostError, UsageError
-from vfio_kit.model.vm import BackingImage, Hugepages, RenderedFile, SeedKeys, StepKind, UpPlan
+from vfio_kit.model.vm import (
+    BackingImage,
+    Hugepages,
+    Placement,
+    RenderedFile,
+    SeedKeys,
+    StepKind,
+    UpPlan,
+)
 
 Data = dict[str, Any]
 """What the journal has of a step: JSON."""
-ANY_NODE = "any"
-"""In the place of a node's number: the pool of all nodes."""
 Connect = Callable[[], Hypervisor]
 """Gives the connection to libvirt; asked by those steps alone that need it."""
 
@@ -75,44 +84,24 @@ def _remove_files(_connect: Connect, data: Data) -> None:
         remove(Path(path))
 
 
-def hugepages_data(pages: Hugepages) -> Data:
-    """What is to be added to the pools, and what giving it back needs; changes nothing."""
-    added, before = hugepages.pages_to_add(pages), hugepages.pool_size(pages.size_kib)
-    nodes = {ANY_NODE: {"count": added, "before": before}}
-    return {"size_kib": pages.size_kib, "boot": boot_id(), "nodes": nodes}
-
-
-def add_hugepages(data: Data) -> None:
-    """Does what hugepages_data says."""
-    for pool in data["nodes"].values():
-        if pool["count"]:
-            hugepages.grow(data["size_kib"], pool["count"])
+def hugepages_data(
+    pages: Hugepages, placement: Placement | None, state_dir: Path, name: str
+) -> Data:
+    """How the pools must grow for the VM `name`, beside what the others have; changes nothing."""
+    return hugepages.prepare(
+        pages,
+        placement,
+        claims=claims_of(state_dir, but=name),
+        others=added_hugepages(state_dir, but=name),
+    )
 
 
 def _prepare_hugepages(work: Work) -> Data:
-    pages = work.plan.domain.hugepages
-    if pages is None:
+    domain = work.plan.domain
+    if domain.hugepages is None:
         raise ValueError("a plan without hugepages has no such step")
-    return hugepages_data(pages)
-
-
-def _shrink(_connect: Connect, data: Data) -> None:
-    # Another boot has another pool: what was added then is gone by itself.
-    if data["boot"] != boot_id():
-        return
-    for pool in _pools(data).values():
-        if pool["count"]:
-            hugepages.shrink(data["size_kib"], pool["count"], at_least=pool["before"])
-
-
-def _pools(data: Data) -> Data:
-    """By node; a journal of version 2 knows none."""
-    if "nodes" in data:
-        pools = data["nodes"]
-        if not isinstance(pools, dict):
-            raise TypeError("nodes is no object")
-        return pools
-    return {ANY_NODE: {"count": data["count"], "before": data["before"]}}
+    folder = work.folder
+    return hugepages_data(domain.hugepages, domain.placement, folder.path.parent, folder.name)
 
 
 def _prepare_keys(work: Work) -> Data:
@@ -183,8 +172,21 @@ def _prepare_start(work: Work) -> Data:
     return start_data(domain.name, domain.uuid, (str(d.address) for d in work.plan.devices))
 
 
-def _start(work: Work, _data: Data) -> None:
-    work.hypervisor.start(work.plan.domain.name)
+@contextmanager
+def naming_drivers(data: Data) -> Iterator[None]:
+    """Says of a call that does not come back which function has which driver at that time."""
+    try:
+        yield
+    except Hung as error:
+        has = [f"{address} has {drivers.driver_of(address) or 'no driver'}"
+               for address in data["drivers"]]  # fmt: skip
+        raise Hung("; ".join([error.message, *has]), error.hint) from None
+
+
+def _start(work: Work, data: Data) -> None:
+    domain = work.plan.domain
+    with naming_drivers(data):
+        work.hypervisor.start(domain.name, domain.memory_mib)
     if work.plan.autostart:
         service.activate(work.plan.domain.name)
 
@@ -192,7 +194,8 @@ def _start(work: Work, _data: Data) -> None:
 def _stop(connect: Connect, data: Data) -> None:
     hypervisor = connect()
     if _ours(hypervisor, data):
-        hypervisor.destroy(data["domain"])
+        with naming_drivers(data):
+            hypervisor.destroy(data["domain"])
     if data["boot"] != boot_id():
         return  # the kernel has bound its drivers anew since
     taken = hypervisor.passed_through()
@@ -226,7 +229,7 @@ STEPS: dict[StepKind, StepImplementation] = {
     # The folder and its record are there before the journal can be. All of it is kept to be read.
     StepKind.STATE: StepImplementation(_nothing, _keep_domain, lambda _c, _d: None),
     StepKind.HUGEPAGES: StepImplementation(
-        _prepare_hugepages, lambda _w, d: add_hugepages(d), _shrink
+        _prepare_hugepages, lambda _w, d: hugepages.take(d), lambda _c, d: hugepages.give_back(d)
     ),
     StepKind.KEYS: StepImplementation(_prepare_keys, _make_keys, _remove_files),
     StepKind.DISK: StepImplementation(

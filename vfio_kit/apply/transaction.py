@@ -12,6 +12,8 @@ from vfio_kit.apply.steps import STEPS, Connect, Work
 from vfio_kit.errors import HostError, HypervisorError
 from vfio_kit.model.vm import Step, StepKind
 
+_PATIENCE = 15.0
+"""Seconds for a libvirtd that is being restarted: a domain may run, so its word is needed."""
 Progress = Callable[[str, float], None]
 """Called with what was done and the seconds that it took."""
 
@@ -48,7 +50,7 @@ def take_down(folder: VmFolder, progress: Progress, say: Said = lambda _line: No
     """
     with ExitStack() as stack:
         stack.enter_context(host_lock(folder.path.parent, say))
-        connect = cache(lambda: stack.enter_context(Hypervisor()))
+        connect = cache(lambda: stack.enter_context(Hypervisor(patience=_PATIENCE)))
         _TakingDown(folder, progress, connect).run()
 
 
