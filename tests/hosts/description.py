@@ -155,3 +155,11 @@ class Machine:
     processes: tuple[Process, ...] = ()
     nodes: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     """NUMA node -> hugepages of 2 MiB: all, free."""
+    memory: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """NUMA node -> MiB: all, free."""
+    distances: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """NUMA node -> its distances to all nodes."""
+    cores: Mapping[int, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    """NUMA node (a package, too) -> the CPUs of each of its cores; none: nothing tells of CPUs."""
+    offline: tuple[int, ...] = ()
+    """Of those the CPUs that are offline."""

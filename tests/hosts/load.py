@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,10 @@ def _machine(functions: tuple[Function, ...], data: dict[str, Any]) -> Machine:
         "framebuffers": tuple(map(tuple, data.pop("framebuffers", ()))),
         "aliases": tuple(map(tuple, data.pop("aliases", ()))),
         "nodes": {int(n): (all_, free) for n, (all_, free) in data.pop("nodes", {}).items()},
+        "memory": {int(n): (all_, free) for n, (all_, free) in data.pop("memory", {}).items()},
+        "distances": {int(n): tuple(row) for n, row in data.pop("distances", {}).items()},
+        "cores": {int(n): cores(*lists) for n, lists in data.pop("cores", {}).items()},
+        "offline": tuple(data.pop("offline", ())),
         "files": {name: text.encode() for name, text in data.pop("files", {}).items()},
         "btrfs": {uuid: tuple(names) for uuid, names in data.pop("btrfs", {}).items()},
     }
@@ -169,6 +174,16 @@ def _machine(functions: tuple[Function, ...], data: dict[str, Any]) -> Machine:
     if data.keys() - known:
         raise ValueError(f"unknown: {', '.join(data.keys() - known)}")
     return Machine(functions, **rows, **data)
+
+
+def cores(*threads: str) -> tuple[tuple[int, ...], ...]:
+    """Cores from lists as in 0-7,16: the first CPU of each core, the second of those that have one,
+    and so on."""
+    lists = [
+        [n for a, _, b in ends for n in range(int(a), int(b or a) + 1)]
+        for ends in ([word.partition("-") for word in one.split(",")] for one in threads)
+    ]
+    return tuple(tuple(cpu for cpu in core if cpu is not None) for core in zip_longest(*lists))
 
 
 def _block(row: dict[str, Any]) -> Block:

@@ -1,5 +1,6 @@
 """The rest of a machine: CPU, interrupts, modules, firmware, network, memory, processes."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.hosts.description import Function, Machine
@@ -144,7 +145,55 @@ def _write_network(root: Path, machine: Machine) -> None:
         )
 
 
+def _write_topology(root: Path, machine: Machine) -> None:
+    folder = root / "sys/devices/system"
+    online = {
+        node: [tuple(n for n in core if n not in machine.offline) for core in cores]
+        for node, cores in machine.cores.items()
+    }
+    everything = {node: sorted(n for core in cores for n in core) for node, cores in online.items()}
+    if online:
+        put(folder / "cpu/online", _listed(n for cpus in everything.values() for n in cpus))
+    for node, cores in online.items():
+        for core in cores:
+            for cpu in core:
+                topology = folder / f"cpu/cpu{cpu}/topology"
+                put(topology / "physical_package_id", str(node))
+                put(topology / "core_siblings_list", _listed(everything[node]))
+                put(topology / "thread_siblings_list", _listed(core))
+                if machine.release >= "5.3":
+                    put(topology / "core_cpus_list", _listed(core))
+    for node in {*machine.memory, *machine.distances, *machine.nodes}:
+        put(folder / f"node/node{node}/cpulist", _listed(everything.get(node, ())))
+    for node, row in machine.distances.items():
+        put(folder / f"node/node{node}/distance", " ".join(map(str, row)))
+    for node, (total, free) in machine.memory.items():
+        put(folder / f"node/node{node}/meminfo", "\n".join(_meminfo(node, total, free)))
+
+
+def _listed(cpus: Iterable[int]) -> str:
+    """As the kernel writes a list of CPUs, but that it would join what follows each other."""
+    return ",".join(map(str, sorted(cpus)))
+
+
+def _meminfo(node: int, total: int, free: int) -> Iterator[str]:
+    """The half of what can be had is free, the other the pages of files; more of them is dirty."""
+    rows = {
+        "MemTotal": total,
+        "MemFree": free - free // 2,
+        "MemUsed": total - free + free // 2,
+        "Active(file)": free // 4,
+        "Inactive(file)": free // 2 - free // 4 + 64,
+        "Dirty": 48,
+        "Writeback": 16,
+        "SReclaimable": 128,
+    }
+    yield from (f"Node {node} {name}: {mib * 1024:>14} kB" for name, mib in rows.items())
+    yield f"Node {node} HugePages_Total:     0"
+
+
 def _write_memory(root: Path, machine: Machine) -> None:
+    _write_topology(root, machine)
     for node, (pages, free) in machine.nodes.items():
         folder = root / f"sys/devices/system/node/node{node}/hugepages/hugepages-2048kB"
         put(folder / "nr_hugepages", str(pages))
