@@ -7,8 +7,9 @@ import pytest
 
 from tests.machines import K80, M4000, M4000_AUDIO, ROOT_PORT
 from tests.unit.values import at, function, host
-from vfio_kit.analysis.drift import drift
-from vfio_kit.model import Host, PciDevice
+from vfio_kit.analysis.drift import drift, new_obstacles
+from vfio_kit.knowledge.findings import HELD_OPEN, finding
+from vfio_kit.model import Holder, Host, PciDevice
 from vfio_kit.model.vm import DeviceIdentity
 from vfio_kit.plan import identity_of
 
@@ -158,3 +159,31 @@ def test_what_an_older_record_does_not_know_is_not_compared() -> None:
 
 def test_nothing_planned_cannot_drift() -> None:
     assert drift((), host(card())) == ()
+
+
+# What blocks now, and did not when the plan was made.
+
+
+def held(pid: int = 900) -> Host:
+    holder = Holder(at("01:00.0"), "/dev/nvidia0", pid, "python3")
+    return host(PORT, card(driver="nvidia"), holders=(holder,))
+
+
+def test_a_process_that_has_opened_the_device_since_is_named() -> None:
+    (found,) = new_obstacles(held(), [at("01:00.0")], ())
+    assert found.code == "VK310"
+    assert "python3 (PID 900: /dev/nvidia0)" in found.message
+
+
+def test_what_the_plan_knew_and_the_operator_accepted_is_no_news() -> None:
+    known = finding(HELD_OPEN, at("01:00.0"), "it is open on the host", "")
+    assert new_obstacles(held(), [at("01:00.0")], (known,)) == ()
+
+
+def test_a_warning_is_no_obstacle() -> None:
+    assert new_obstacles(host(PORT, card(driver="nouveau")), [at("01:00.0")], ()) == ()
+
+
+def test_newcomers_of_a_group_are_told_once_by_the_drift() -> None:
+    nic = function("02:02.0", NIC, 6, driver="igb")
+    assert new_obstacles(host(PORT, card(), nic), [at("01:00.0")], ()) == ()

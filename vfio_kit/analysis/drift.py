@@ -4,10 +4,13 @@ An address is no name: bus numbers are given anew at each boot, and a card that 
 or put elsewhere moves the others. What goes to a guest has to be what was looked at.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vfio_kit.analysis.describe import describe, listed
-from vfio_kit.model import Host, PciAddress, PciDevice
+from vfio_kit.analysis.isolation import judge_together
+from vfio_kit.analysis.readiness.platform import platform_findings
+from vfio_kit.knowledge.findings import SHARED_GROUP, UNKNOWN_MEMBER
+from vfio_kit.model import Finding, Host, Level, PciAddress, PciDevice
 from vfio_kit.model.vm import DeviceIdentity
 
 
@@ -30,6 +33,29 @@ def drift(
             changes += _changes(identity, now, drivers=drivers)
     changes += _newcomers(planned, host, going)
     return tuple(dict.fromkeys(changes))
+
+
+def new_obstacles(
+    host: Host, gpus: Iterable[PciAddress], known: Iterable[Finding]
+) -> tuple[Finding, ...]:
+    """What blocks now and was not there when the plan was made: a process that has the device open.
+
+    known  the findings of the plan: of these those that block were accepted by the operator.
+
+    Raises UsageError where one of the GPUs is none any more; drift says so in a sentence.
+    """
+    before = {(found.code, found.device) for found in known}
+    # Newcomers of a group are drift's to tell.
+    told = {SHARED_GROUP.code, UNKNOWN_MEMBER.code}
+    reports = judge_together(host, gpus)
+    found = (*platform_findings(host), *(f for report in reports for f in report.findings))
+    return tuple(
+        one
+        for one in dict.fromkeys(found)
+        if one.level is Level.BLOCK
+        and one.code not in told
+        and (one.code, one.device) not in before
+    )
 
 
 def _is_the_card(identity: DeviceIdentity, device: PciDevice) -> bool:

@@ -1,10 +1,12 @@
 """What `up` looks at before it changes anything: the last look, at the host as it is now."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vfio_kit.cli.common import read_named_host
 from vfio_kit.errors import Refused, UsageError
 from vfio_kit.knowledge.provisioning import NO_DRIVER
 from vfio_kit.model.vm import CudaWay
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
     from vfio_kit.apply.hypervisor import Hypervisor
     from vfio_kit.apply.journal import VmFolder
     from vfio_kit.apply.steps import Work
-    from vfio_kit.model.vm import Software, UpPlan
+    from vfio_kit.model import Host
+    from vfio_kit.model.vm import Claim, Software, UpPlan
 
 
 def require_files(plan: "UpPlan") -> None:
@@ -33,6 +36,18 @@ def require_files(plan: "UpPlan") -> None:
     for path, what in ((boot.kernel, "kernel"), (boot.initrd, "initrd")):
         if path and not os.path.isfile(path):  # noqa: PTH113
             raise UsageError(f"no {what} at {path}", "give the path of a file that is there")
+    _require_key_and_roms(plan)
+
+
+def _require_key_and_roms(plan: "UpPlan") -> None:
+    if plan.identity is not None:
+        from vfio_kit.apply.keys import load_key
+
+        load_key(Path(plan.identity))
+    if any(device.rom for device in plan.domain.host_devices):
+        from vfio_kit.apply.rom import examine_roms
+
+        examine_roms(plan.domain.host_devices, plan.devices)
 
 
 def require_down(folder: "VmFolder") -> None:
@@ -44,16 +59,25 @@ def require_down(folder: "VmFolder") -> None:
 
 
 def prepare(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> "Work":
-    """Looks once more at everything that could stand in the way; changes nothing."""
+    """Looks once more at everything that could stand in the way; changes nothing.
+
+    To be called with the host's lock held: what is free now is free until it is taken.
+    """
     from vfio_kit.apply.bundle import examine_bundle
+    from vfio_kit.apply.claims import claims_of
     from vfio_kit.apply.files import require_reachable
     from vfio_kit.apply.images import examine_image, require_fit
     from vfio_kit.apply.steps import Work
     from vfio_kit.render import render
 
     _require_free_name(plan, folder, hypervisor)
-    _require_free_gpus(plan, hypervisor)
-    _require_room(plan)
+    _require_free_gpus(plan, folder, hypervisor)
+    claims = claims_of(folder.path.parent, but=folder.name)
+    require_free_cpus(plan, claims)
+    host = read_named_host(Path("/"))
+    require_no_drift(plan, host)
+    _require_room(plan, host, claims)
+    _require_units(plan, folder)
     hypervisor.require_network(plan.domain.network)
     image = examine_image(Path(plan.image))
     require_reachable(Path(plan.image), "image")
@@ -71,6 +95,40 @@ def prepare(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> "Wo
     )
 
 
+def require_no_drift(plan: "UpPlan", host: "Host") -> None:
+    """Raises Refused, with all that has changed, where the host is not as it was planned for.
+
+    host  as it is now: what was planned may be minutes or days old.
+    """
+    from vfio_kit.analysis.drift import drift, new_obstacles
+
+    changes = drift(plan.devices, host)
+    at_home = [(device := host.device(gpu)) is not None and device.is_gpu for gpu in plan.gpus]
+    judged = bool(at_home) and all(at_home)
+    obstacles = new_obstacles(host, plan.gpus, plan.findings) if judged else ()
+    said = (*changes, *(f"{found.message} ({found.code})" for found in obstacles))
+    if said:
+        hints = dict.fromkeys(found.hint for found in obstacles if found.hint)
+        raise Refused(
+            f"the host is not as it was planned for: {'; '.join(said)}",
+            "\n".join(hints) or "look at it anew: vfio-kit scan, vfio-kit plan; then decide again",
+        )
+
+
+def require_free_cpus(plan: "UpPlan", claims: Iterable["Claim"]) -> None:
+    """Raises Refused where another VM has got host CPUs that were planned for this one."""
+    placement = plan.domain.placement
+    pinned = placement.cpus if placement else frozenset()
+    for claim in claims:
+        shared = sorted(pinned & claim.cpus)
+        if shared:
+            raise Refused(
+                f"the VM {claim.vm!r} has host CPUs that were planned for {plan.domain.name!r}: "
+                f"{', '.join(map(str, shared))}",
+                "plan again: repeat the command; or --no-pin",
+            )
+
+
 def _require_free_name(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> None:
     name = plan.domain.name
     require_down(folder)
@@ -81,15 +139,28 @@ def _require_free_name(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervis
         )
 
 
-def _require_free_gpus(plan: "UpPlan", hypervisor: "Hypervisor") -> None:
+def _require_free_gpus(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> None:
+    """No other VM has the devices: of ours by what they wrote down, of the rest by libvirt."""
+    from vfio_kit.apply.claims import require_unclaimed
+
+    names = [(device.address, device.name or device.ids) for device in plan.devices]
+    require_unclaimed(folder.path.parent, folder.name, names)
     taken = hypervisor.passed_through()
-    for device in plan.devices:
-        user = taken.get(str(device.address))
+    for address, name in names:
+        user = taken.get(str(address))
         if user is not None:
             raise Refused(
-                f"{device.address} ({device.name or device.ids}) is in the running VM {user!r}",
+                f"{address} ({name}) is in the running VM {user!r}",
                 f"end that VM first: vfio-kit down {user}, or virsh shutdown {user}",
             )
+
+
+def _require_units(plan: "UpPlan", folder: "VmFolder") -> None:
+    """Raises HostError where the host could not start the VM when it boots, and shall."""
+    if plan.autostart:
+        from vfio_kit.apply import service
+
+        service.prepare(plan.domain.name, folder.path.parent, (Path(plan.domain.disk).parent,))
 
 
 _DISK_MIB = 256
@@ -114,7 +185,7 @@ def disk_mib(software: "Software") -> int:
     return needed + (_PACKAGES_DISK_MIB if software.packages else 0)
 
 
-def _require_room(plan: "UpPlan") -> None:
+def _require_room(plan: "UpPlan", host: "Host", claims: tuple["Claim", ...]) -> None:
     from vfio_kit.apply.files import require_reachable, require_space
     from vfio_kit.apply.memory import require_memory, require_mount
 
@@ -125,4 +196,4 @@ def _require_room(plan: "UpPlan") -> None:
     require_space(Path(domain.disk).parent, disk_mib(plan.software))
     if domain.hugepages:
         require_mount(domain.hugepages)
-    require_memory(domain)
+    require_memory(domain, host.platform.nodes, claims=claims)

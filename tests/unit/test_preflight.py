@@ -1,0 +1,93 @@
+"""The last look before `up` changes anything: the host as it is now against what was planned."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.machines import M4000, M4000_AUDIO
+from tests.unit.values import at, function, host, spec
+from vfio_kit.cli.preflight import require_files, require_free_cpus, require_no_drift
+from vfio_kit.errors import Refused, UsageError
+from vfio_kit.model import Holder, Host
+from vfio_kit.model.vm import Claim, CpuTopology, Placement, UpPlan
+from vfio_kit.plan import make_plan
+
+GPU = function("01:00.0", M4000, 6, name="Quadro M4000")
+AUDIO = function("01:00.1", M4000_AUDIO, 6, driver="snd_hda_intel")
+HOST = host(GPU, AUDIO)
+
+
+def planned(on: Host = HOST, image: str = "") -> UpPlan:
+    plan = make_plan(on, spec("01:00.0", memory=1024, driver="none"))
+    return replace(plan, image=image)
+
+
+def test_the_host_that_was_planned_for_will_do() -> None:
+    require_no_drift(planned(), HOST)
+
+
+def test_all_that_has_changed_is_said_at_once() -> None:
+    busy = Holder(at("01:00.0"), "/dev/dri/card1", 77, "Xorg")
+    now = host(replace(GPU, driver="nouveau"), replace(AUDIO, driver=None), holders=(busy,))
+    with pytest.raises(Refused) as caught:
+        require_no_drift(planned(), now)
+    message = caught.value.message
+    assert message.startswith("the host is not as it was planned for: 0000:01:00.0 (10de:13f1 ")
+    assert "has driver nouveau now, had none; " in message
+    assert "0000:01:00.1 (10de:0fbb) has no driver now, had snd_hda_intel; " in message
+    assert "Xorg (PID 77: /dev/dri/card1)" in message and "(VK310)" in message
+    assert caught.value.hint == "systemctl stop display-manager"
+
+
+def test_a_card_that_is_gone_is_said_and_nothing_is_judged() -> None:
+    with pytest.raises(Refused, match=r"there is no 0000:01:00\.0") as caught:
+        require_no_drift(planned(), host(function("00:02.0", M4000_AUDIO, 1)))
+    assert "vfio-kit plan" in caught.value.hint
+
+
+def test_a_plan_without_a_gpu_is_compared_with_nothing() -> None:
+    none = replace(planned(), gpus=(), devices=())
+    require_no_drift(none, Host(devices=(), iommu_groups={}))
+
+
+def on_cpus(*cpus: int) -> UpPlan:
+    plan = planned()
+    placement = Placement(CpuTopology(1, len(cpus), 1), vcpus=tuple((cpu,) for cpu in cpus))
+    return replace(plan, domain=replace(plan.domain, placement=placement))
+
+
+def test_cpus_that_another_vm_has_got_meanwhile_are_named() -> None:
+    other = Claim("other", cpus=frozenset({4, 5, 6}))
+    require_free_cpus(on_cpus(2, 3), [other])
+    with pytest.raises(Refused) as caught:
+        require_free_cpus(on_cpus(3, 4, 5), [other])
+    assert caught.value.message == (
+        "the VM 'other' has host CPUs that were planned for 'gpu-vm': 4, 5"
+    )
+
+
+def test_a_vm_that_is_not_pinned_shares_its_cpus_with_all() -> None:
+    require_free_cpus(planned(), [Claim("other", cpus=frozenset(range(64)))])
+
+
+def test_a_rom_that_is_not_there_or_none_is_refused_before_anything_is_connected_to(
+    tmp_path: Path,
+) -> None:
+    plan = planned(image="/some.qcow2")
+    require_files(plan)
+
+    def with_rom(path: Path) -> UpPlan:
+        devices = tuple(replace(d, rom=str(path)) for d in plan.domain.host_devices[:1])
+        domain = replace(plan.domain, host_devices=(*devices, *plan.domain.host_devices[1:]))
+        return replace(plan, domain=domain)
+
+    with pytest.raises(UsageError, match="no option ROM at"):
+        require_files(with_rom(tmp_path / "none.rom"))
+
+
+def test_a_key_that_is_not_there_is_refused_before_anything_is_connected_to(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(UsageError):
+        require_files(replace(planned(image="/some.qcow2"), identity=str(tmp_path / "none")))
