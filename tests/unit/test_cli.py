@@ -420,7 +420,7 @@ def test_an_output_that_there_is_not(
     root = tree(m4000_isolated())
     result = vfio_kit(*RENDER, "--root", root, "-o", tmp_path / "out", "--output", output)
     assert result.exit_code == 2
-    assert "is not one of 'libvirt', 'qemu', 'cloud-init'" in result.stderr
+    assert "is not one of 'libvirt', 'qemu', 'microvm', 'cloud-init'" in result.stderr
 
 
 # verify: test_verify_command.py

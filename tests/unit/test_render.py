@@ -1,6 +1,7 @@
 """A plan becomes files: goldens, each proven by its real consumer, and values that mean harm."""
 
 import json
+import os
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.hosts.load import FOLDER as HOSTS
+from tests.hosts.load import load
 from tests.machines import M4000, Machine, k80_pair, m4000_isolated, write_machine
 from tests.unit.cloud_init import schema_errors
 from tests.unit.tools import accepts
@@ -23,14 +26,17 @@ from tests.unit.values import TEST_KEYS, function, host, public_key, spec
 from vfio_kit.analysis.advice.fit import native_cuda
 from vfio_kit.analysis.provisioning import provisioning_of
 from vfio_kit.assets import asset_dir
-from vfio_kit.errors import VfioKitError
+from vfio_kit.errors import UsageError, VfioKitError
 from vfio_kit.host.names import name_lookup
 from vfio_kit.host.read import read_host
 from vfio_kit.knowledge.guests import GUESTS
 from vfio_kit.knowledge.provisioning import CUDA_ROWS, DRIVER_ROWS
-from vfio_kit.model.vm import CudaWay, Software, UpPlan
+from vfio_kit.model import Cpu, Platform
+from vfio_kit.model.vm import CpuTopology, CudaWay, Placement, Software, UpPlan
 from vfio_kit.plan import make_plan
 from vfio_kit.render import OUTPUTS, qemu_arguments, render
+from vfio_kit.render.placement import cpu_list
+from vfio_kit.render.qemu import MICROVM, Q35
 from vfio_kit.render.seed import provision_script
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -45,8 +51,30 @@ class Case:
     spec: dict[str, Any]
     outputs: tuple[str, ...] = ("libvirt", "qemu")
     gpus: tuple[str, ...] = ("01:00.0",)
+    placement: Placement | None = None
+    """Instead of that of the plan: what is printed does not hang on how it was decided."""
 
 
+def tesla_k80() -> Machine:
+    """Its halves have BARs of their real size."""
+    return load(HOSTS / "tesla-k80.toml").machine
+
+
+_PINNED = Placement(
+    CpuTopology(1, 2, 2, topoext=True),
+    nodes=(1,),
+    pages=((1, 4096),),
+    vcpus=((10,), (42,), (11,), (43,)),
+    emulator=(8, 9, 40, 41),
+)
+_ACROSS = Placement(
+    CpuTopology(1, 4, 1),
+    nodes=(0, 1),
+    pages=((0, 1024), (1, 3072)),
+    vcpus=((2, 3, 12),) * 4,
+    shared=True,
+)
+_K80_HALVES = ("05:00.0", "06:00.0")
 _KERNEL = {"kernel": "/boot/vmlinuz-6.1.0-guest", "initrd": "/boot/initrd.img-6.1.0-guest"}
 _IMAGE = "/var/lib/libvirt/images/jammy-server-cloudimg-amd64.img"
 
@@ -62,13 +90,28 @@ CASES: dict[str, Case] = {
         {"image": _IMAGE, "hugepages": "1G", "memory": 32768, "cpus": 32},
         gpus=("03:00.0", "04:00.0"),
     ),
+    "m4000-rom": Case(m4000_isolated, {"image": _IMAGE, "roms": {"01:00.0": "/srv/M4000, 1.rom"}}),
+    "m4000-pinned": Case(
+        m4000_isolated, {"boot": _KERNEL}, ("libvirt", "qemu", "microvm"), placement=_PINNED
+    ),
+    "m4000-across-nodes": Case(m4000_isolated, {"image": _IMAGE}, placement=_ACROSS),
+    "m4000-node-without-hugepages": Case(
+        m4000_isolated,
+        {"image": _IMAGE, "hugepages": "off"},
+        placement=replace(_PINNED, pages=(), vcpus=(), emulator=()),
+    ),
+    "k80-bars-bios": Case(tesla_k80, {"image": _IMAGE}, gpus=_K80_HALVES),
+    "k80-bars-uefi": Case(tesla_k80, {"image": _IMAGE, "boot": {"mode": "uefi"}}, gpus=_K80_HALVES),
+    "k80-bars-direct": Case(
+        tesla_k80, {"boot": _KERNEL}, ("libvirt", "qemu", "microvm"), gpus=_K80_HALVES
+    ),
     "ubuntu-22.04-470": Case(
         m4000_isolated, {"ssh": {"authorized_keys": [OPERATOR]}}, ("cloud-init",)
     ),
     "debian-12-470": Case(
         m4000_isolated,
         {"guest": "debian-12", "boot": _KERNEL, "disk": 40},
-        ("libvirt", "qemu", "cloud-init"),
+        ("libvirt", "qemu", "microvm", "cloud-init"),
     ),
     "debian-12-none": Case(
         m4000_isolated, {"guest": "debian-12", "driver": "none"}, ("cloud-init",)
@@ -109,7 +152,10 @@ SOFTWARES = {name: (guest, software) for name, guest, software in _softwares()}
 
 def plan_of(case: Case, root: Path) -> UpPlan:
     host = read_host(write_machine(root, case.machine()), name_lookup(root))
-    return make_plan(host, spec(*case.gpus, **case.spec))
+    plan = make_plan(host, spec(*case.gpus, **case.spec))
+    if case.placement is None:
+        return plan
+    return replace(plan, domain=replace(plan.domain, placement=case.placement))
 
 
 @cache
@@ -234,7 +280,9 @@ def test_libvirt_takes_its_golden(path: Path) -> None:
     accepts("virt-xml-validate", path, "domain")
 
 
-@pytest.mark.parametrize("path", goldens("qemu", "run.sh"), ids=label)
+@pytest.mark.parametrize(
+    "path", [*goldens("qemu", "run.sh"), *goldens("microvm", "microvm.sh")], ids=label
+)
 def test_the_shell_takes_the_script(path: Path) -> None:
     accepts("bash", "-n", path)
     accepts("shellcheck", path)
@@ -400,6 +448,7 @@ def test_only_the_owner_reads_what_holds_a_secret(tmp_path: Path) -> None:
     assert modes == {
         "domain.xml": 0o644,
         "run.sh": 0o755,
+        "microvm.sh": 0o755,
         "make-bundle.sh": 0o755,
         "user-data": 0o600,
         "meta-data": 0o600,
@@ -489,6 +538,184 @@ def test_libvirt_rebinds_the_drivers_and_no_option_rom_is_run(tmp_path: Path) ->
         "off",
         "off",
     ]
+
+
+def test_an_option_rom_is_shown_where_there_is_a_file(tmp_path: Path) -> None:
+    plan = plan_of(CASES["m4000-rom"], tmp_path)
+    roms = [rom.attrib for rom in xml_of(plan).findall("devices/hostdev/rom")]
+    assert roms == [{"bar": "on", "file": "/srv/M4000, 1.rom"}, {"bar": "off"}]
+    card, audio = (d for d in options(plan, "-device") if d["driver"] == "vfio-pci")
+    assert (card["rombar"], card["romfile"]) == (1, "/srv/M4000, 1.rom")
+    assert audio["rombar"] == 0 and "romfile" not in audio
+
+
+# Where a VM runs.
+
+
+def told(plan: UpPlan, name: str) -> list[str]:
+    """The values of one of QEMU's options."""
+    return [row[1] for row in qemu_arguments(plan.domain) if row[0] == name]
+
+
+def test_libvirt_pins_what_is_to_be_pinned(tmp_path: Path) -> None:
+    root = xml_of(plan_of(CASES["m4000-pinned"], tmp_path))
+    assert [pin.attrib for pin in root.findall("cputune/vcpupin")] == [
+        {"vcpu": "0", "cpuset": "10"},
+        {"vcpu": "1", "cpuset": "42"},
+        {"vcpu": "2", "cpuset": "11"},
+        {"vcpu": "3", "cpuset": "43"},
+    ]
+    for name in ("emulatorpin", "iothreadpin"):
+        pin = root.find(f"cputune/{name}")
+        assert pin is not None and pin.get("cpuset") == "8-9,40-41"
+    memory = root.find("numatune/memory")
+    assert memory is not None and memory.attrib == {"mode": "strict", "nodeset": "1"}
+    assert root.findtext("iothreads") == "1"
+    disks = root.findall("devices/disk/driver")
+    assert [disk.get("iothread") for disk in disks] == ["1", None]
+
+
+def test_both_machines_show_the_guest_the_same_cpus(tmp_path: Path) -> None:
+    plan = plan_of(CASES["m4000-pinned"], tmp_path)
+    assert told(plan, "-smp") == ["4,sockets=1,cores=2,threads=2"]
+    topology = xml_of(plan).find("cpu/topology")
+    assert topology is not None
+    assert {key: topology.get(key) for key in ("sockets", "cores", "threads")} == {
+        "sockets": "1",
+        "cores": "2",
+        "threads": "2",
+    }
+    assert told(plan, "-cpu") == ["host,topoext=on"]
+    feature = xml_of(plan).find("cpu/feature")
+    assert feature is not None and feature.attrib == {"policy": "require", "name": "topoext"}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "threads", "topoext"),
+    [("AuthenticAMD", 2, True), ("GenuineIntel", 2, False), ("AuthenticAMD", 1, False)],
+)
+def test_amd_guests_alone_are_told_of_threads_by_a_feature(
+    vendor: str, threads: int, topoext: bool
+) -> None:
+    cpus = tuple(
+        Cpu(n, siblings=tuple(range(n - n % threads, n - n % threads + threads))) for n in range(8)
+    )
+    machine = host(function("01:00.0", M4000, 1), platform=Platform(cpus=cpus), cpu_vendor=vendor)
+    topology = make_plan(machine, spec("01:00.0", cpus=2)).domain.topology
+    assert (topology.threads, topology.topoext) == (threads, topoext)
+
+
+def test_memory_is_bound_to_its_nodes_and_filled_by_threads_there(tmp_path: Path) -> None:
+    context, memory, _ = options(plan_of(CASES["m4000-pinned"], tmp_path), "-object")
+    assert (context["qom-type"], context["node-affinity"]) == ("thread-context", [1])
+    assert memory["prealloc-context"] == context["id"]
+    assert (memory["host-nodes"], memory["policy"]) == ([1], "bind")
+    (plain,) = options(plan_of(CASES["m4000-node-without-hugepages"], tmp_path / "2"), "-object")
+    assert (plain["qom-type"], plain["host-nodes"]) == ("memory-backend-ram", [1])
+
+
+def test_without_a_place_nothing_of_it_is_printed(tmp_path: Path) -> None:
+    root = xml_of(plan_of(CASES["m4000-bios"], tmp_path))
+    assert [root.find(name) for name in ("cputune", "numatune", "iothreads")] == [None] * 3
+
+
+@given(st.sets(st.integers(0, 40)))
+@settings(max_examples=50)
+def test_a_list_of_cpus_is_read_as_it_was_meant(numbers: set[int]) -> None:
+    text = cpu_list(numbers)
+    read = [part.split("-") for part in text.split(",") if part]
+    assert [n for a, *b in read for n in range(int(a), int((b or [a])[0]) + 1)] == sorted(numbers)
+    assert all(len(part) == 1 or int(part[0]) < int(part[1]) for part in read)
+
+
+_STAND_IN = """#!/usr/bin/python3
+import os, threading, time
+def vcpu(number):
+    with open(f"/proc/self/task/{threading.get_native_id()}/comm", "w") as comm:
+        comm.write(f"CPU {number}/KVM")
+    for _ in range(200):
+        if os.sched_getaffinity(0) != first:
+            break
+        time.sleep(0.05)
+    moved[number] = sorted(os.sched_getaffinity(0))
+first, moved = os.sched_getaffinity(0), {}
+threads = [threading.Thread(target=vcpu, args=[n]) for n in range(2)]
+for thread in threads:
+    thread.start()
+    time.sleep(0.3)  # QEMU makes one after the other, behind its memory
+for thread in threads:
+    thread.join()
+print(sorted(first), moved[0], moved[1], sorted(os.sched_getaffinity(0)))
+"""
+
+
+def test_the_script_pins_each_vcpu_and_leaves_the_rest_where_it_is(tmp_path: Path) -> None:
+    """Real threads of a stand-in for QEMU, named as QEMU names them."""
+    here = sorted(os.sched_getaffinity(0))
+    one, all_of_them = here[0], tuple(here)
+    placement = Placement(CpuTopology(1, 2, 1), vcpus=((one,), (one,)), emulator=all_of_them)
+    plan = plan_of(CASES["m4000-bios"], tmp_path)
+    domain = replace(plan.domain, host_devices=(), cpus=2, placement=placement)
+    script = tmp_path / "run.sh"
+    script.write_text(render("qemu", replace(plan, domain=domain))[0].text)
+    program = tmp_path / "bin" / "qemu-system-x86_64"
+    program.parent.mkdir()
+    program.write_text(_STAND_IN)
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["bash", script],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"PATH": f"{program.parent}:/usr/bin:/bin"},
+    )
+    assert done.stderr == ""
+    assert done.stdout == f"{here} {[one]} {[one]} {here}\n"
+
+
+@pytest.mark.parametrize("boot", ["bios", "uefi", "direct"])
+def test_large_bars_get_their_window(boot: str, tmp_path: Path) -> None:
+    plan = plan_of(CASES[f"k80-bars-{boot}"], tmp_path)
+    root = xml_of(plan)
+    hole = root.find("devices/controller[@model='pcie-root']/pcihole64")
+    assert hole is not None and (hole.text, hole.get("unit")) == (str(128 << 20), "KiB")
+    assert told(plan, "-global") == [f"q35-pcihost.pci-hole64-size={128 << 20}K"]
+    named = "name=opt/ovmf/X-PciMmio64Mb,string=131072"
+    in_xml = [arg.get("value") for arg in root.iter(f"{{{QEMU_NAMESPACE}}}arg")]
+    assert in_xml == (["-fw_cfg", named] if boot == "uefi" else [])
+    assert told(plan, "-fw_cfg") == in_xml[1:]
+
+
+QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
+
+
+def test_a_window_that_ovmf_opens_by_itself_taints_no_domain(tmp_path: Path) -> None:
+    plan = plan_of(CASES["k80-bars-uefi"], tmp_path)
+    plan = replace(plan, domain=replace(plan.domain, mmio_window=32 << 30))
+    assert QEMU_NAMESPACE not in render("libvirt", plan)[0].text
+    assert told(plan, "-global") and not told(plan, "-fw_cfg")
+
+
+# QEMU's smallest machine.
+
+
+@pytest.mark.parametrize("name", ["m4000-bios", "m4000-uefi"])
+def test_a_microvm_without_a_kernel_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        render("microvm", plan_of(CASES[name], tmp_path))
+    assert "has no firmware that boots a disk" in caught.value.message
+    assert "--kernel and --initrd" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", [name for name, c in CASES.items() if "microvm" in c.outputs])
+def test_a_microvm_has_the_devices_of_the_other_machine(name: str, tmp_path: Path) -> None:
+    domain = plan_of(CASES[name], tmp_path).domain
+    small, usual = (qemu_arguments(domain, machine) for machine in (MICROVM, Q35))
+    differs = ("-machine", "-global")
+    assert [row for row in small if row[0] not in differs] == [
+        row for row in usual if row[0] not in differs
+    ]
+    assert not [row for row in small if row[0] == "-global"]
 
 
 def test_a_domain_above_ffff_is_written_whole() -> None:

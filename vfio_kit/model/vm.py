@@ -87,6 +87,9 @@ class CpuTopology:
     sockets: int
     cores: int
     threads: int
+    topoext: bool = False
+    """An AMD guest is told of threads by this feature, which CPU model `host` leaves out (QEMU,
+    target/i386/cpu.c: no_autoenable_flags)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class Placement:
     vcpus: tuple[tuple[int, ...], ...] = ()
     """For each vCPU, in order, the host CPUs that it may run on."""
     emulator: tuple[int, ...] = ()
-    """The host CPUs of QEMU's own threads and of the I/O thread: none of the vCPUs'."""
+    """The host CPUs of QEMU's own threads and of the I/O thread: none of the vCPUs' own."""
     shared: bool = False
     """The vCPUs float over CPUs that are not theirs alone, all of them over the same ones."""
 

@@ -22,6 +22,7 @@ from vfio_kit.model import Finding, GpuReport, Host, Level, PciAddress, PciDevic
 from vfio_kit.model.vm import (
     BakedImage,
     Claim,
+    CpuTopology,
     CudaWay,
     DeviceIdentity,
     DomainPlan,
@@ -40,6 +41,7 @@ from vfio_kit.spec import BakeSpec, GuestSpec
 
 STATE_DIR = "/var/lib/vfio-kit"
 IMAGE_DIR = "/var/lib/libvirt/images"
+_OF_AMD = ("AuthenticAMD", "HygonGenuine")
 
 
 def make_plan(
@@ -85,6 +87,7 @@ def make_plan(
     choice = choose_baked(wanted, baked, cards) if baked else choose(wanted, cards)
     domain = domain_of(spec, _memory(spec), choice.software, functions, image_dir, host_id)
     placement, placed = place_guest(host.platform, _demand(spec, domain, functions), claims)
+    placement = replace(placement, topology=_with_topoext(placement.topology, host.cpu_vendor))
     choice = replace(choice, findings=(*findings, *choice.findings, *placed))
     return _assembled(spec, choice, functions, state_dir, replace(domain, placement=placement))
 
@@ -125,6 +128,11 @@ def _demand(spec: GuestSpec, domain: DomainPlan, functions: tuple[PciDevice, ...
         spec.placement.pin,
         spec.placement.node,
     )
+
+
+def _with_topoext(topology: CpuTopology, cpu_vendor: str) -> CpuTopology:
+    """The topology, with the feature that tells an AMD guest of threads where it has some."""
+    return replace(topology, topoext=topology.threads > 1 and cpu_vendor in _OF_AMD)
 
 
 def _memory(spec: GuestSpec) -> int:

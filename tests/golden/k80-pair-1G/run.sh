@@ -4,6 +4,9 @@
 #   qemu-img create -f qcow2 -F qcow2 -b /var/lib/libvirt/images/jammy-server-cloudimg-amd64.img /var/lib/libvirt/images/gpu-vm.qcow2 20G
 #   vfio-kit render … --output cloud-init -o seed
 #   xorriso -as mkisofs -V cidata -J -r -o /var/lib/libvirt/images/gpu-vm-seed.iso seed/user-data seed/meta-data seed/network-config
+# Its memory takes 32 hugepages, which are made so, and given back with - for +:
+#   pool=/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages
+#   echo $(($(cat $pool) + 32)) > $pool
 # Extra arguments go to QEMU. SSH_PORT (default 2222) on 127.0.0.1 leads to the guest's port 22.
 set -euo pipefail
 
@@ -23,6 +26,12 @@ for device in 0000:03:00.0 0000:04:00.0; do
 done
 
 : "${SSH_PORT:=2222}"
+
+# VFIO locks all of the guest's memory. root may, without limit; QEMU of another user needs this.
+limit=$(ulimit -l)
+if [ "$limit" != unlimited ] && [ "$limit" -lt 34603008 ]; then
+  ulimit -l 34603008
+fi
 
 qemu-system-x86_64 \
   -name guest=gpu-vm \

@@ -24,6 +24,12 @@ done
 
 : "${SSH_PORT:=2222}"
 
+# VFIO locks all of the guest's memory. root may, without limit; QEMU of another user needs this.
+limit=$(ulimit -l)
+if [ "$limit" != unlimited ] && [ "$limit" -lt 4120576 ]; then
+  ulimit -l 4120576
+fi
+
 qemu-system-x86_64 \
   -name guest=gpu-vm \
   -uuid ff2c847a-d129-5966-afd6-af569b5dba80 \

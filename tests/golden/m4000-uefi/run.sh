@@ -4,6 +4,9 @@
 #   qemu-img create -f qcow2 -F qcow2 -b /var/lib/libvirt/images/jammy-server-cloudimg-amd64.img /var/lib/libvirt/images/gpu-vm.qcow2 20G
 #   vfio-kit render … --output cloud-init -o seed
 #   xorriso -as mkisofs -V cidata -J -r -o /var/lib/libvirt/images/gpu-vm-seed.iso seed/user-data seed/meta-data seed/network-config
+# Its memory takes 4096 hugepages, which are made so, and given back with - for +:
+#   pool=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
+#   echo $(($(cat $pool) + 4096)) > $pool
 # Extra arguments go to QEMU. SSH_PORT (default 2222) on 127.0.0.1 leads to the guest's port 22.
 set -euo pipefail
 
@@ -26,6 +29,12 @@ done
 VARS=$(mktemp --suffix=-gpu-vm-vars.fd)
 trap 'rm -f "$VARS"' EXIT
 cp /usr/share/OVMF/OVMF_VARS_4M.fd "$VARS"
+
+# VFIO locks all of the guest's memory. root may, without limit; QEMU of another user needs this.
+limit=$(ulimit -l)
+if [ "$limit" != unlimited ] && [ "$limit" -lt 9437184 ]; then
+  ulimit -l 9437184
+fi
 
 qemu-system-x86_64 \
   -name guest=gpu-vm \

@@ -1,0 +1,61 @@
+#!/bin/bash
+# gpu-vm: QEMU's smallest machine with PCI Express; libvirt has none like it.
+# Root runs it. The overlay and the seed are made beforehand:
+#   qemu-img create -f qcow2 -F qcow2 -b IMAGE /var/lib/libvirt/images/gpu-vm.qcow2 20G
+#   vfio-kit render … --output cloud-init -o seed
+#   xorriso -as mkisofs -V cidata -J -r -o /var/lib/libvirt/images/gpu-vm-seed.iso seed/user-data seed/meta-data seed/network-config
+# Its memory takes 12288 hugepages, which are made so, and given back with - for +:
+#   pool=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
+#   echo $(($(cat $pool) + 12288)) > $pool
+# Extra arguments go to QEMU. SSH_PORT (default 2222) on 127.0.0.1 leads to the guest's port 22.
+set -euo pipefail
+
+# Plain QEMU does not rebind drivers. By address, never by id, so that a twin card keeps its driver:
+#   driverctl --nosave set-override 0000:05:00.0 vfio-pci
+#   driverctl --nosave set-override 0000:06:00.0 vfio-pci
+# and afterwards:
+#   driverctl --nosave unset-override 0000:05:00.0
+#   driverctl --nosave unset-override 0000:06:00.0
+for device in 0000:05:00.0 0000:06:00.0; do
+  driver=$(basename "$(readlink "/sys/bus/pci/devices/$device/driver" || true)")
+  if [ "$driver" != vfio-pci ]; then
+    echo "$device is bound to ${driver:-no driver}, not to vfio-pci; run:" >&2
+    echo "  driverctl --nosave set-override $device vfio-pci" >&2
+    exit 4
+  fi
+done
+
+: "${SSH_PORT:=2222}"
+
+# VFIO locks all of the guest's memory. root may, without limit; QEMU of another user needs this.
+limit=$(ulimit -l)
+if [ "$limit" != unlimited ] && [ "$limit" -lt 26214400 ]; then
+  ulimit -l 26214400
+fi
+
+qemu-system-x86_64 \
+  -name guest=gpu-vm \
+  -uuid ff2c847a-d129-5966-afd6-af569b5dba80 \
+  -machine microvm,accel=kvm,usb=off,dump-guest-core=off,memory-backend=pc.ram,acpi=on,pcie=on,rtc=on,pit=off,pic=off,auto-kernel-cmdline=off \
+  -cpu host \
+  -smp 4,sockets=1,cores=4,threads=1 \
+  -m size=24576M \
+  -object '{"qom-type":"memory-backend-memfd","id":"pc.ram","hugetlb":true,"hugetlbsize":2097152,"share":true,"prealloc":true,"prealloc-threads":4,"size":25769803776}' \
+  -nodefaults \
+  -no-user-config \
+  -display none \
+  -serial mon:stdio \
+  -kernel /boot/vmlinuz-6.1.0-guest \
+  -initrd /boot/initrd.img-6.1.0-guest \
+  -append 'root=LABEL=cloudimg-rootfs ro console=ttyS0 quiet loglevel=3 systemd.show_status=0' \
+  -device '{"driver":"pcie-root-port","port":8,"chassis":1,"id":"pci.1","bus":"pcie.0","addr":"0x8"}' \
+  -device '{"driver":"pcie-root-port","port":9,"chassis":2,"id":"pci.2","bus":"pcie.0","addr":"0x9"}' \
+  -blockdev '{"driver":"qcow2","node-name":"disk","read-only":false,"discard":"unmap","file":{"driver":"file","filename":"/var/lib/libvirt/images/gpu-vm.qcow2","discard":"unmap"}}' \
+  -device '{"driver":"virtio-blk-pci","bus":"pcie.0","addr":"0x4","drive":"disk","id":"virtio-disk0"}' \
+  -blockdev '{"driver":"raw","node-name":"seed","read-only":true,"discard":"unmap","file":{"driver":"file","filename":"/var/lib/libvirt/images/gpu-vm-seed.iso","discard":"unmap"}}' \
+  -device '{"driver":"virtio-blk-pci","bus":"pcie.0","addr":"0x5","drive":"seed","id":"virtio-disk1"}' \
+  -netdev "user,id=hostnet0,hostfwd=tcp:127.0.0.1:${SSH_PORT}-:22" \
+  -device '{"driver":"virtio-net-pci","netdev":"hostnet0","id":"net0","mac":"52:54:00:52:71:3a","bus":"pcie.0","addr":"0x3","rombar":0}' \
+  -device '{"driver":"vfio-pci","host":"0000:05:00.0","id":"hostdev0","bus":"pci.1","addr":"0x0","rombar":0}' \
+  -device '{"driver":"vfio-pci","host":"0000:06:00.0","id":"hostdev1","bus":"pci.2","addr":"0x0","rombar":0}' \
+  "$@"

@@ -1,0 +1,54 @@
+#!/bin/bash
+# gpu-vm: the machine that vfio-kit would define in libvirt, as plain QEMU.
+# Root runs it. The overlay and the seed are made beforehand:
+#   qemu-img create -f qcow2 -F qcow2 -b /var/lib/libvirt/images/jammy-server-cloudimg-amd64.img /var/lib/libvirt/images/gpu-vm.qcow2 20G
+#   vfio-kit render … --output cloud-init -o seed
+#   xorriso -as mkisofs -V cidata -J -r -o /var/lib/libvirt/images/gpu-vm-seed.iso seed/user-data seed/meta-data seed/network-config
+# Extra arguments go to QEMU. SSH_PORT (default 2222) on 127.0.0.1 leads to the guest's port 22.
+set -euo pipefail
+
+# Plain QEMU does not rebind drivers. By address, never by id, so that a twin card keeps its driver:
+#   driverctl --nosave set-override 0000:01:00.0 vfio-pci
+#   driverctl --nosave set-override 0000:01:00.1 vfio-pci
+# and afterwards:
+#   driverctl --nosave unset-override 0000:01:00.0
+#   driverctl --nosave unset-override 0000:01:00.1
+for device in 0000:01:00.0 0000:01:00.1; do
+  driver=$(basename "$(readlink "/sys/bus/pci/devices/$device/driver" || true)")
+  if [ "$driver" != vfio-pci ]; then
+    echo "$device is bound to ${driver:-no driver}, not to vfio-pci; run:" >&2
+    echo "  driverctl --nosave set-override $device vfio-pci" >&2
+    exit 4
+  fi
+done
+
+: "${SSH_PORT:=2222}"
+
+# VFIO locks all of the guest's memory. root may, without limit; QEMU of another user needs this.
+limit=$(ulimit -l)
+if [ "$limit" != unlimited ] && [ "$limit" -lt 9437184 ]; then
+  ulimit -l 9437184
+fi
+
+qemu-system-x86_64 \
+  -name guest=gpu-vm \
+  -uuid ff2c847a-d129-5966-afd6-af569b5dba80 \
+  -machine q35,accel=kvm,usb=off,dump-guest-core=off,memory-backend=pc.ram \
+  -cpu host,topoext=on \
+  -smp 4,sockets=1,cores=2,threads=2 \
+  -m size=8192M \
+  -object '{"qom-type":"memory-backend-ram","id":"pc.ram","size":8589934592,"host-nodes":[1],"policy":"bind"}' \
+  -nodefaults \
+  -no-user-config \
+  -display none \
+  -serial mon:stdio \
+  -device '{"driver":"pcie-root-port","port":8,"chassis":1,"id":"pci.1","bus":"pcie.0","addr":"0x8"}' \
+  -blockdev '{"driver":"qcow2","node-name":"disk","read-only":false,"discard":"unmap","file":{"driver":"file","filename":"/var/lib/libvirt/images/gpu-vm.qcow2","discard":"unmap"}}' \
+  -device '{"driver":"virtio-blk-pci","bus":"pcie.0","addr":"0x4","drive":"disk","id":"virtio-disk0","bootindex":1}' \
+  -blockdev '{"driver":"raw","node-name":"seed","read-only":true,"discard":"unmap","file":{"driver":"file","filename":"/var/lib/libvirt/images/gpu-vm-seed.iso","discard":"unmap"}}' \
+  -device '{"driver":"virtio-blk-pci","bus":"pcie.0","addr":"0x5","drive":"seed","id":"virtio-disk1"}' \
+  -netdev "user,id=hostnet0,hostfwd=tcp:127.0.0.1:${SSH_PORT}-:22" \
+  -device '{"driver":"virtio-net-pci","netdev":"hostnet0","id":"net0","mac":"52:54:00:52:71:3a","bus":"pcie.0","addr":"0x3","rombar":0}' \
+  -device '{"driver":"vfio-pci","host":"0000:01:00.0","id":"hostdev0","bus":"pci.1","addr":"0x0","rombar":0,"multifunction":true}' \
+  -device '{"driver":"vfio-pci","host":"0000:01:00.1","id":"hostdev1","bus":"pci.1","addr":"0x0.0x1","rombar":0}' \
+  "$@"

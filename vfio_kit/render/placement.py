@@ -1,0 +1,77 @@
+"""PURE: a VM's place on its host, in the words of libvirt, QEMU, taskset and the kernel."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vfio_kit.model.vm import DomainPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Pinning:
+    """CPUs as lists of the kernel, as in 0-3,8; empty where the kernel decides."""
+
+    vcpus: tuple[str, ...] = ()
+    """For each vCPU, in order."""
+    emulator: str = ""
+    """QEMU's other threads, and that of the disk."""
+    nodes: tuple[int, ...] = ()
+
+    @property
+    def nodeset(self) -> str:
+        return cpu_list(self.nodes)
+
+
+def pinning_of(domain: DomainPlan) -> Pinning:
+    """What of a domain's placement is printed."""
+    placement = domain.placement
+    if placement is None:
+        return Pinning()
+    return Pinning(
+        tuple(map(cpu_list, placement.vcpus)), cpu_list(placement.emulator), placement.nodes
+    )
+
+
+def cpu_list(numbers: Iterable[int]) -> str:
+    """Numbers as the kernel lists them: 0-3,8. https://docs.kernel.org/admin-guide/cputopology.html"""
+    ranges: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A file of sysfs that holds the number of hugepages of a size, and how many a VM takes."""
+
+    path: str
+    pages: int
+
+
+def pools_of(domain: DomainPlan) -> tuple[Pool, ...]:
+    """The pools that a domain's memory comes from: of its nodes, where it has some.
+
+    https://docs.kernel.org/admin-guide/mm/hugetlbpage.html
+    """
+    pages = domain.hugepages
+    if pages is None:
+        return ()
+    tail = f"hugepages/hugepages-{pages.size_kib}kB/nr_hugepages"
+    by_node = domain.placement.pages if domain.placement else ()
+    if not by_node:
+        return (Pool(f"/sys/kernel/mm/{tail}", pages.count),)
+    return tuple(
+        Pool(f"/sys/devices/system/node/node{node}/{tail}", count) for node, count in by_node
+    )
+
+
+_SPARE_MIB = 1024
+"""libvirt's rule for guests without an IOMMU of their own: so much beside their memory, for the
+BARs of their devices (qemuDomainGetMemLockLimitBytes in src/qemu/qemu_domain.c)."""
+
+
+def memlock_kib(domain: DomainPlan) -> int:
+    """The limit of locked memory (RLIMIT_MEMLOCK) that VFIO needs; 0 where no device goes."""
+    return (domain.memory_mib + _SPARE_MIB) * 1024 if domain.host_devices else 0
