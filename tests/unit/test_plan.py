@@ -25,12 +25,15 @@ from tests.unit.values import at, function, host, public_key, spec
 from vfio_kit.errors import Refused, UsageError
 from vfio_kit.host.names import name_lookup
 from vfio_kit.host.read import read_host
+from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES
+from vfio_kit.knowledge.guest_memory import CARD_MEMORY, CardMemory
 from vfio_kit.knowledge.guests import GUESTS
-from vfio_kit.model import Holder, Host, Level, Platform
+from vfio_kit.model import Bar, Holder, Host, Level, Platform
 from vfio_kit.model.vm import (
     BakedImage,
     Boot,
     BootMode,
+    Claim,
     CudaWay,
     HostDevice,
     Hugepages,
@@ -186,8 +189,9 @@ def test_all_gpus_that_go_have_a_say_in_the_driver() -> None:
 def test_a_card_that_nobody_knows_is_warned_of_in_the_plan() -> None:
     machine = host(function("01:00.0", QXL, 6))
     made = plan("01:00.0", machine=machine)
-    assert [(f.code, f.level) for f in made.findings] == [("VK601", Level.WARN)]
-    assert plan("01:00.0", machine=machine, driver="none").findings == ()
+    codes = [("VK601", Level.WARN), ("VK709", Level.INFO)]
+    assert [(f.code, f.level) for f in made.findings] == codes
+    assert plan("01:00.0", machine=machine, driver="none", memory=4096).findings == ()
 
 
 def test_a_bundle_is_a_disk_of_its_own() -> None:
@@ -258,6 +262,100 @@ def test_hugepages_are_the_guests_memory_exactly(pages_of_2m: int, size: str) ->
     pages = plan("01:00.0", hugepages=size, memory=memory).domain.hugepages
     assert pages is not None
     assert pages.size_kib * pages.count == memory * 1024
+
+
+# Memory follows the cards, where the spec does not say (knowledge/guest_memory.py).
+
+P40 = ("10de", "1b38", "030200")
+M40 = ("10de", "17fd", "030200")  # made with 12 and with 24 GiB
+
+
+@pytest.mark.parametrize(
+    ("ids", "memory", "unknown"),
+    [
+        ([M4000], 8192, 0),
+        ([K80], 12288, 0),
+        ([K80, K80], 24576, 0),
+        ([P40], 24576, 0),
+        ([P40, M4000], 32768, 0),
+        ([("10de", "1c30", "030000")], 8192, 0),  # a P2000 with 5 GiB: the least
+        ([M40], 8192, 1),
+        ([QXL], 8192, 1),
+        ([P40, M40], 32768, 1),
+        ([("1002", "1b38", "030000")], 8192, 1),  # somebody else's number
+    ],
+)
+def test_a_guest_has_as_much_memory_as_its_gpus(
+    ids: list[tuple[str, str, str]], memory: int, unknown: int
+) -> None:
+    cards = [function(f"0{n}:00.0", one, n) for n, one in enumerate(ids, 1)]
+    addresses = [str(card.address) for card in cards]
+    made = plan(*addresses, machine=host(*cards), driver="none", hugepages="1G")
+    assert made.domain.memory_mib == memory
+    assert made.domain.hugepages == Hugepages(1 << 20, memory // 1024, 4)
+    assert [f.code for f in made.findings].count("VK709") == unknown
+    said = plan(*addresses, machine=host(*cards), driver="none", memory=2048)
+    assert said.domain.memory_mib == 2048
+    assert "VK709" not in [f.code for f in said.findings]
+
+
+def test_nobody_says_how_much_memory_a_virtual_function_has() -> None:
+    machine = host(function("01:00.1", P40, 6, physical_function=at("01:00.0")))
+    made = plan("01:00.1", machine=machine, driver="none")
+    assert made.domain.memory_mib == 8192
+    assert "VK709" in [f.code for f in made.findings]
+
+
+@pytest.mark.parametrize("row", CARD_MEMORY.values(), ids=lambda row: row.name)
+def test_a_row_of_the_table_of_memory_is_of_a_card_that_has_that_name(row: CardMemory) -> None:
+    assert f"[{row.name}]" in SHIPPED_NAMES[0x10DE, row.device_id]
+    assert 1 <= row.gib <= 256 and row.source
+    for size in re.findall(r"(\d+)GB", row.name):
+        assert int(size) == row.gib
+
+
+# Option ROMs, windows, and what other VMs have.
+
+
+def test_an_option_rom_is_for_the_function_that_it_names() -> None:
+    made = plan("01:00.0", roms={"01:00.0": "/srv/m4000.rom"})
+    assert [(str(d.source), d.rom) for d in made.domain.host_devices] == [
+        ("0000:01:00.0", "/srv/m4000.rom"),
+        ("0000:01:00.1", None),
+    ]
+    assert {d.rom for d in plan("01:00.0").domain.host_devices} == {None}
+
+
+def test_an_option_rom_for_what_stays_is_an_error() -> None:
+    with pytest.raises(UsageError) as caught:
+        plan("01:00.0", roms={"02:00.0": "/srv/m4000.rom"})
+    assert "/srv/m4000.rom is for 0000:02:00.0, which is not handed over" in caught.value.message
+    assert "0000:01:00.0, 0000:01:00.1" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("gib", "cards", "window"),
+    [(16, 1, 64 << 30), (16, 2, 128 << 30), (0.25, 1, 0), (4, 1, 16 << 30)],
+)
+def test_large_bars_take_a_window_of_their_own(gib: float, cards: int, window: int) -> None:
+    """One that firmware opens by itself is not narrowed down."""
+    bars = (
+        Bar(0, 0, 16 << 20),
+        Bar(1, 0, int(gib * (1 << 30)), is_64bit=True, prefetchable=True),
+        Bar(3, 0, 32 << 20, is_64bit=True, prefetchable=True),
+    )
+    both = [function(f"0{n}:00.0", K80, n, bars=bars) for n in range(1, cards + 1)]
+    made = plan(*(str(card.address) for card in both), machine=host(*both))
+    assert made.domain.mmio_window == window
+
+
+def test_a_gpu_that_another_vm_has_is_refused_with_the_name_of_that() -> None:
+    claims = (Claim("other", frozenset({at("05:00.0")})), Claim("a40", frozenset({at("01:00.1")})))
+    with pytest.raises(Refused) as caught:
+        make_plan(M4000_HOST, spec("01:00.0"), claims=claims)
+    assert caught.value.message == "0000:01:00.1 (10de:0fbb): the VM a40 has it"
+    assert "vfio-kit down a40" in caught.value.hint
+    assert make_plan(M4000_HOST, spec("01:00.0"), claims=claims[:1]).gpus == (at("01:00.0"),)
 
 
 @pytest.mark.parametrize(
@@ -481,6 +579,15 @@ def test_identity_of_a_vm_follows_from_its_name_alone() -> None:
         "ff2c847a-d129-5966-afd6-af569b5dba80",
     )
     assert plan("01:00.0", memory=4096, cpus=1).domain.mac == domain.mac
+
+
+def test_two_hosts_have_no_vm_of_the_same_identity() -> None:
+    here, there = (make_plan(M4000_HOST, spec("01:00.0"), host_id=i).domain for i in ("a", "b"))
+    again = make_plan(M4000_HOST, spec("01:00.0"), host_id="a").domain
+    nobody = make_plan(M4000_HOST, spec("01:00.0")).domain
+    assert again == here
+    assert len({here.uuid, there.uuid, nobody.uuid}) == 3
+    assert len({here.mac, there.mac, nobody.mac}) == 3
 
 
 @given(st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?", fullmatch=True))

@@ -35,6 +35,7 @@ from vfio_kit.plan.domain import NET_SLOT as NET_SLOT
 from vfio_kit.plan.domain import SEED_SLOT as SEED_SLOT
 from vfio_kit.plan.domain import domain_of
 from vfio_kit.plan.domain import place as place
+from vfio_kit.plan.memory import memory_for
 from vfio_kit.plan.placement import Demand, place_guest
 from vfio_kit.plan.steps import steps_of
 from vfio_kit.spec import BakeSpec, GuestSpec
@@ -85,10 +86,11 @@ def make_plan(
     cards = tuple(card_of(function) for function in functions if function.is_gpu)
     wanted = _wanted(spec)
     choice = choose_baked(wanted, baked, cards) if baked else choose(wanted, cards)
-    domain = domain_of(spec, _memory(spec), choice.software, functions, image_dir, host_id)
+    memory, sized = (spec.memory, ()) if spec.memory else memory_for(functions)
+    domain = domain_of(spec, memory, choice.software, functions, image_dir, host_id)
     placement, placed = place_guest(host.platform, _demand(spec, domain, functions), claims)
     placement = replace(placement, topology=_with_topoext(placement.topology, host.cpu_vendor))
-    choice = replace(choice, findings=(*findings, *choice.findings, *placed))
+    choice = replace(choice, findings=(*findings, *choice.findings, *sized, *placed))
     return _assembled(spec, choice, functions, state_dir, replace(domain, placement=placement))
 
 
@@ -101,7 +103,7 @@ def make_bake_plan(
     """
     cards = tuple(card_with(capability) for capability in sorted(set(spec.capabilities)))
     choice = choose(_wanted(spec), cards)
-    domain = domain_of(spec, _memory(spec), choice.software, (), image_dir)
+    domain = domain_of(spec, spec.memory or LEAST_MIB, choice.software, (), image_dir)
     return _assembled(spec, choice, (), state_dir, domain)
 
 
@@ -133,10 +135,6 @@ def _demand(spec: GuestSpec, domain: DomainPlan, functions: tuple[PciDevice, ...
 def _with_topoext(topology: CpuTopology, cpu_vendor: str) -> CpuTopology:
     """The topology, with the feature that tells an AMD guest of threads where it has some."""
     return replace(topology, topoext=topology.threads > 1 and cpu_vendor in _OF_AMD)
-
-
-def _memory(spec: GuestSpec) -> int:
-    return spec.memory or LEAST_MIB
 
 
 def _assembled(

@@ -260,5 +260,6 @@ def _sharing(
     )
     if cpus == everything:
         return placement, found
-    floating = (tuple(sorted(cpus)),) * demand.cpus
-    return replace(placement, vcpus=floating, shared=True), found
+    floor = tuple(sorted(cpus))
+    # QEMU's own threads as well: elsewhere they would be on cores that other guests have.
+    return replace(placement, vcpus=(floor,) * demand.cpus, emulator=floor, shared=True), found

@@ -158,3 +158,22 @@ NO_ROOM = FindingKind(
     ),
     sources=(HUGETLB, LIBVIRT_DOMAIN),
 )
+MEMORY_UNKNOWN = FindingKind(
+    "VK709",
+    Level.INFO,
+    "how much memory a guest with this card needs is not known",
+    story="""
+    Without a size in the spec, a guest gets as much memory as its GPUs have together, at least 8
+    GiB: what a GPU works on was mostly in the guest's memory before. For this card no table says
+    how much it has: it is not NVIDIA's, it was made with several sizes under one device id, it is a
+    virtual function, or nobody has put it into the table yet. It counts as one with 8 GiB.
+
+    Work that loads more than that into the GPU may find the guest's memory too small.
+    """,
+    remedy=(
+        "Name the size: `--memory MIB`, or `memory` in the spec.",
+        """In the guest, how much the card has:
+        $ nvidia-smi --query-gpu=memory.total --format=csv""",
+    ),
+    sources=("https://docs.nvidia.com/deploy/nvidia-smi/index.html",),
+)
