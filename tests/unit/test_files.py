@@ -1,5 +1,6 @@
 """Files: whole or not at all, for their owner from the first moment, and where QEMU reads them."""
 
+import os
 import re
 import stat
 import tempfile
@@ -8,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from vfio_kit.apply.files import make_folder, remove, require_reachable, require_space, write_file
+from vfio_kit.apply.files import (
+    make_folder,
+    remove,
+    require_reachable,
+    require_space,
+    require_trusted,
+    write_file,
+)
 from vfio_kit.errors import HostError
 
 
@@ -174,3 +182,73 @@ def test_a_file_that_is_not_there_is_named(open_folder: Path) -> None:
         caught.value.message
         == f"cannot look at {open_folder / 'no.img'}: No such file or directory"
     )
+
+
+# Where somebody else could exchange what root puts down.
+
+
+def distrusted(folder: Path) -> str:
+    with pytest.raises(HostError) as caught:
+        require_trusted(folder, "image directory")
+    assert caught.value.message.startswith(f"the image directory {folder} is not safe: ")
+    return caught.value.message.partition("is not safe: ")[2]
+
+
+def test_a_folder_of_root_s_is_safe(open_folder: Path) -> None:
+    (open_folder / "images").mkdir(0o711)
+    require_trusted(open_folder / "images", "image directory")
+    require_trusted(open_folder / "images" / "not" / "there", "image directory")
+    require_trusted(Path("/var/lib"), "image directory")
+
+
+def test_a_folder_that_everybody_may_write_to_is_not(open_folder: Path) -> None:
+    images = open_folder / "images"
+    images.mkdir()
+    for bits in (0o777, 0o1777, 0o757):
+        images.chmod(bits)
+        assert distrusted(images) == f"{images} may be written to by everybody"
+    images.chmod(0o755)
+    open_folder.chmod(0o777)
+    assert distrusted(images) == f"{open_folder} may be written to by everybody"
+    assert distrusted(images / "none") == f"{open_folder} may be written to by everybody"
+    open_folder.chmod(0o1777)  # as /tmp: what is root's there stays where it is
+    require_trusted(images, "image directory")
+
+
+def test_what_nobody_else_can_come_to_may_be_open(open_folder: Path) -> None:
+    closed = open_folder / "closed"
+    closed.mkdir(0o700)
+    (closed / "tmpfs").mkdir()
+    (closed / "tmpfs").chmod(0o1777)
+    require_trusted(closed / "tmpfs", "image directory")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to somebody else")
+def test_a_folder_or_a_link_of_somebody_else_s_is_not_safe(open_folder: Path) -> None:
+    images, link = open_folder / "images", open_folder / "link"
+    images.mkdir()
+    link.symlink_to(images)
+    require_trusted(link, "image directory")
+    os.chown(link, 1000, 1000, follow_symlinks=False)
+    assert distrusted(link) == f"{link} belongs to the user 1000"
+    require_trusted(images, "image directory")
+    os.chown(images, 1000, 1000)
+    assert distrusted(images) == f"{images} belongs to the user 1000"
+    os.chown(images, 0, 1000)
+    images.chmod(0o775)
+    assert distrusted(images) == f"{images} may be written to by the group 1000"
+
+
+def test_folders_above_are_nobody_else_s_whatever_the_umask(open_folder: Path) -> None:
+    before = os.umask(0)
+    try:
+        make_folder(open_folder / "a" / "b" / "c")
+    finally:
+        os.umask(before)
+    assert [mode(open_folder / name) for name in ("a", "a/b", "a/b/c")] == [0o755, 0o755, 0o700]
+    before = os.umask(0o077)
+    try:
+        make_folder(open_folder / "d" / "e")
+    finally:
+        os.umask(before)
+    assert [mode(open_folder / name) for name in ("d", "d/e")] == [0o755, 0o700]

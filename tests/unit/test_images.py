@@ -65,6 +65,22 @@ def test_an_image_of_another_format(tmp_path: Path) -> None:
     assert "qemu-img convert" in caught.value.hint
 
 
+def test_an_image_that_names_a_file_of_the_host(tmp_path: Path) -> None:
+    """As one from a stranger may: the guest would read that file as its disk."""
+    backed, external = tmp_path / "backed.qcow2", tmp_path / "external.qcow2"
+    create = ("create", "-q", "-f", "qcow2")
+    run(["qemu-img", *create, "-u", "-F", "raw", "-b", "/etc/shadow", str(backed), "1M"])
+    run(["qemu-img", *create, "-o", f"data_file={tmp_path}/data", str(external), "1M"])
+    for image, what in ((backed, "a backing file"), (external, "an external data file")):
+        with pytest.raises(HypervisorError) as caught:
+            examine_image(image)
+        assert caught.value.message.startswith(f"{image} does not stand by itself: it has {what}")
+        assert "qemu-img convert" in caught.value.hint
+    old = tmp_path / "old.qcow2"
+    run(["qemu-img", *create, "-o", "compat=0.10", str(old), "1M"])
+    assert examine_image(old).format == "qcow2"
+
+
 @pytest.mark.parametrize("name", ["base.img", "b a,s=e.img", "json:{}.img", "é:漢.img"])
 @pytest.mark.parametrize(("size_gib", "bytes_"), [(None, 64 << 20), (3, 3 << 30)])
 def test_an_overlay_stands_on_the_image_and_is_its_owners_alone(
@@ -183,7 +199,8 @@ def test_a_disk_that_would_cut_the_image_short_is_refused(
 def test_a_disk_of_just_the_images_size_will_do(tmp_path: Path) -> None:
     image = examine_image(qcow2(tmp_path / "a.img", "1G"))
     create_overlay(tmp_path / "o.qcow2", image, 1)
-    assert examine_image(tmp_path / "o.qcow2").size == 1 << 30
+    info = json.loads(run_tool("qemu-img", "info", "--output=json", tmp_path / "o.qcow2").stdout)
+    assert info["virtual-size"] == 1 << 30
 
 
 def test_a_kernel_is_no_disk_though_it_has_a_boot_signature(tmp_path: Path) -> None:

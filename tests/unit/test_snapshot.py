@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -428,6 +429,22 @@ def test_plan_and_render_take_a_snapshot(tmp_path: Path) -> None:
     one = vfio_kit("plan", "--json", "--gpu", "01:00.0", "--root", here)
     two = vfio_kit("plan", "--json", "--gpu", "01:00.0", "--from", file)
     assert (one.exit_code, one.stdout) == (0, two.stdout)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a link to somebody else")
+def test_a_link_that_somebody_else_put_there_is_not_followed(tmp_path: Path) -> None:
+    here = write_machine(tmp_path / "here", m4000_isolated())
+    victim, link = tmp_path / "victim", tmp_path / "vfio-kit-snapshot.tar.gz"
+    victim.write_text("untouched")
+    link.symlink_to(victim)
+    os.chown(link, 1000, 1000, follow_symlinks=False)
+    result = vfio_kit("snapshot", "--root", here, "-o", link)
+    assert result.exit_code == 2
+    assert f"{link} is a link of somebody else's, to {victim}" in result.stderr
+    assert victim.read_text() == "untouched"
+    os.chown(link, 0, 0, follow_symlinks=False)
+    assert vfio_kit("snapshot", "--root", here, "-o", link).exit_code == 0
+    assert link.is_symlink() and victim.read_bytes()[:2] == b"\x1f\x8b"
 
 
 def test_a_snapshot_is_taken_of_a_machine(tmp_path: Path) -> None:

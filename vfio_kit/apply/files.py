@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import shutil
 import stat
 from pathlib import Path
@@ -37,7 +38,11 @@ def make_folder(path: Path, mode: int = 0o700) -> None:
     """Makes a folder, and those above it, where it is missing; one that is there keeps its mode."""
     try:
         if not path.is_dir():
-            path.mkdir(mode=mode, parents=True)
+            # Those above it for all to pass and nobody else to write to, whatever the umask is.
+            for above in reversed([folder for folder in path.parents if not folder.exists()]):
+                above.mkdir()
+                above.chmod(0o755)
+            path.mkdir(mode=mode)
             path.chmod(mode)
             sync_folder(path.parent)
     except OSError as error:
@@ -80,6 +85,45 @@ def require_reachable(path: Path, what: str) -> None:
         )
     if not _others(path, stat.S_IROTH):
         raise HostError(f"QEMU's user cannot read the {what} {path}", f"chmod o+r {path}")
+
+
+def require_trusted(folder: Path, what: str) -> None:
+    """Raises HostError where somebody else could exchange what is put into `folder`.
+
+    What root makes there is looked at, named to QEMU and removed again by its path. So the folder,
+    those above it and the links that lead there belong to root or to whoever runs this, and nobody
+    else may write to them; in those above, as in /tmp, the sticky bit will do. A folder that is not
+    there is judged by those above it. (OpenSSH asks the same of authorized_keys: StrictModes.)
+    """
+    for path in (folder.absolute(), folder.resolve()):
+        for part in (*reversed(path.parents), path):
+            try:
+                state = part.lstat()
+            except FileNotFoundError:
+                break
+            except OSError as error:
+                raise cannot("look at", part, error) from None
+            reason = _exchangeable(state, last=part == path)
+            if reason:
+                raise HostError(
+                    f"the {what} {folder} is not safe: {part} {reason}",
+                    f"chmod go-w {shlex.quote(str(part))}; or give another folder",
+                )
+            if stat.S_ISDIR(state.st_mode) and not state.st_mode & (stat.S_IXGRP | stat.S_IXOTH):
+                break  # nobody else comes any further
+
+
+def _exchangeable(state: os.stat_result, *, last: bool) -> str:
+    """How somebody else could exchange what stands in a folder; empty where nobody can."""
+    if state.st_uid not in (0, os.geteuid()):
+        return f"belongs to the user {state.st_uid}"
+    if stat.S_ISLNK(state.st_mode) or (state.st_mode & stat.S_ISVTX and not last):
+        return ""
+    if state.st_mode & stat.S_IWOTH:
+        return "may be written to by everybody"
+    if state.st_mode & stat.S_IWGRP and state.st_gid not in (0, os.getegid()):
+        return f"may be written to by the group {state.st_gid}"
+    return ""
 
 
 def _others(path: Path, bit: int) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,10 @@ from vfio_kit.model.vm import BackingImage, RenderedFile
 
 SEED_LABEL = "cidata"
 
+_QCOW2_HEAD = struct.Struct(">4sIQ56xQ")
+"""Magic, version, offset of the backing file's name; from version 3: incompatible features."""
+_EXTERNAL_DATA_FILE = 1 << 2
+
 
 def examine_image(image: Path) -> BackingImage:
     """What qemu-img finds; raises HypervisorError where it is no disk image."""
@@ -23,6 +28,7 @@ def examine_image(image: Path) -> BackingImage:
             "give a cloud image with --image, for example from "
             "https://cloud-images.ubuntu.com/jammy/current/",
         )
+    _require_alone(image)
     info = json.loads(run(["qemu-img", "info", "--output=json", "--force-share", str(image)]))
     fmt = str(info["format"])
     if fmt not in ("qcow2", "raw"):
@@ -35,6 +41,27 @@ def examine_image(image: Path) -> BackingImage:
             "give a cloud image with --image",
         )
     return BackingImage(str(image), fmt, int(info["virtual-size"]))
+
+
+def _require_alone(image: Path) -> None:
+    """Raises HypervisorError for an image whose header names another file, before it is opened.
+
+    Whoever made the image chose that name: it may be /etc/shadow, which QEMU would then show to the
+    guest as its disk. (QEMU's docs/interop/qcow2.txt: backing file, external data file.)
+    """
+    with image.open("rb") as stream:
+        head = stream.read(_QCOW2_HEAD.size)
+    if len(head) < _QCOW2_HEAD.size:
+        return
+    magic, version, backing, features = _QCOW2_HEAD.unpack(head)
+    has_data_file = version >= 3 and features & _EXTERNAL_DATA_FILE
+    if magic == b"QFI\xfb" and (backing or has_data_file):
+        what = "an external data file" if has_data_file else "a backing file"
+        raise HypervisorError(
+            f"{image} does not stand by itself: it has {what}, and would show that to the guest",
+            "if it is yours, and that is meant, make one of both: "
+            "qemu-img convert -O qcow2 OLD NEW",
+        )
 
 
 def create_overlay(overlay: Path, image: BackingImage, size_gib: int | None) -> None:

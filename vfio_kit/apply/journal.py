@@ -25,7 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vfio_kit.apply.files import cannot, make_folder, remove, sync_folder, write_file
+from vfio_kit.apply.files import (
+    cannot,
+    make_folder,
+    remove,
+    require_trusted,
+    sync_folder,
+    write_file,
+)
 from vfio_kit.apply.locks import Holder, holder_of, lock_folder
 from vfio_kit.apply.record import VmRecord as VmRecord
 from vfio_kit.errors import HostError, UsageError
@@ -71,6 +78,7 @@ class VmFolder:
         The lock is on the folder itself, which is made where it is missing, and removed again
         where nothing came into it.
         """
+        require_trusted(self.path.parent, "state directory")
         make_folder(self.path.parent)
         make_folder(self.path)
         with lock_folder(self.path, 0, f"is at work on the VM {self.name!r}"):

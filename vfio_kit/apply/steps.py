@@ -5,6 +5,7 @@ do       does it.
 undo     puts it back; works also where `do` never ran or broke off in the middle.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -71,7 +72,7 @@ def boot_id() -> str:
 def _new_files(*paths: str | None) -> Data:
     files = [path for path in paths if path is not None]
     for path in files:
-        if Path(path).exists():
+        if os.path.lexists(path):  # also a link to nowhere, through which root would write
             raise UsageError(
                 f"{path} exists already, and vfio-kit did not make it for this VM",
                 "choose another name, or move that file away",

@@ -186,13 +186,14 @@ def disk_mib(software: "Software") -> int:
 
 
 def _require_room(plan: "UpPlan", host: "Host", claims: tuple["Claim", ...]) -> None:
-    from vfio_kit.apply.files import require_reachable, require_space
+    from vfio_kit.apply.files import require_reachable, require_space, require_trusted
     from vfio_kit.apply.memory import require_memory, require_mount
 
     domain = plan.domain
     for path, what in ((domain.boot.kernel, "kernel"), (domain.boot.initrd, "initrd")):
         if path:
             require_reachable(Path(path), what)
+    require_trusted(Path(domain.disk).parent, "image directory")
     require_space(Path(domain.disk).parent, disk_mib(plan.software))
     if domain.hugepages:
         require_mount(domain.hugepages)
