@@ -26,6 +26,7 @@ class GpuHost:
 
     tools        name -> text of a shell script, first in the PATH; vfio-kit is one of them.
     environment  beside the PATH.
+    forced       what authorized_keys has as command=, in the place of what is asked for.
     lines        of shell that it was asked to run.
     """
 
@@ -34,6 +35,7 @@ class GpuHost:
         folder: Path,
         environment: Mapping[str, str | Path] | None = None,
         tools: Mapping[str, str] | None = None,
+        forced: str | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.bin = folder, folder / "bin"
@@ -48,6 +50,7 @@ class GpuHost:
             "LANG": "C.UTF-8",
             **{key: str(value) for key, value in (environment or {}).items()},
         }
+        self._forced = forced
         self.lines: list[str] = []
         self._server = SshServer(folder, shell=self._shell)
         self._server.identity.chmod(0o600)
@@ -80,7 +83,7 @@ class GpuHost:
 
         def behave(channel: paramiko.Channel) -> None:
             process = subprocess.Popen(
-                ["/bin/sh", "-c", line],
+                ["/bin/sh", "-c", self._forced or line],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

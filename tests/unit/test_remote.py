@@ -170,6 +170,8 @@ def test_scan_and_plan_of_another_host_are_those_of_its_tree(tmp_path: Path) -> 
         assert shown.stdout.endswith(
             f"next: vfio-kit plan --gpu 0000:01:00.0 --connect {shlex.quote(host.uri)}\n"
         )
+        plan = vfio_kit("plan", "--gpu", "01:00.0", "--connect", host.uri).stdout
+        assert f"next: vfio-kit up gpu-vm --connect {shlex.quote(host.uri)}, with" in plan
         files = tmp_path / "files"
         rendering = ("render", "--gpu", "01:00.0", "--output", "libvirt", "-o", str(files))
         assert vfio_kit(*rendering, "--connect", host.uri).exit_code == 0
@@ -265,6 +267,12 @@ def test_who_is_not_root_there_goes_through_sudo(tmp_path: Path) -> None:
         result = connecting(host)
         assert (result.exit_code, "no VM 'vm' here" in result.stderr) == (2, True)
         assert (tmp_path / "asked").read_text() == f"-n -- {host.bin}/vfio-kit remote "
+
+
+def test_a_key_may_be_bound_to_the_one_command(tmp_path: Path) -> None:
+    with GpuHost(tmp_path, forced="vfio-kit remote") as host:
+        result = connecting(host)
+    assert (result.exit_code, "no VM 'vm' here" in result.stderr) == (2, True)
 
 
 def test_a_snapshot_needs_no_sudo(tmp_path: Path) -> None:

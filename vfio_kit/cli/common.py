@@ -13,12 +13,15 @@ from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.model import Finding, Host, Level, PciDevice
+
+if TYPE_CHECKING:
+    from vfio_kit.remote.uri import RemoteHost
 
 Command = Callable[..., Any]
 
@@ -54,7 +57,7 @@ def root_option(function: Command) -> Command:
 
     @functools.wraps(function)
     def run(*args: Any, root: Path, **values: Any) -> Any:
-        host = click.get_current_context().meta.get(_CONNECT)
+        host = connected_host()
         if host is not None:
             from vfio_kit.cli.connect import fetch_snapshot
 
@@ -87,9 +90,24 @@ def root_option(function: Command) -> Command:
     )(with_options)
 
 
+def connected_host() -> "RemoteHost | None":
+    """The host that --connect has a command read, by its snapshot."""
+    ctx = click.get_current_context(silent=True)
+    found: RemoteHost | None = None if ctx is None else ctx.meta.get(_CONNECT)
+    return found
+
+
+def up_words(name: str) -> str:
+    """The command that brings a VM up on the machine that was read."""
+    host = connected_host()
+    if host is None:
+        return f"sudo vfio-kit up {name}"
+    return f"vfio-kit up {name} --connect {shlex.quote(host.uri)}"
+
+
 def source_words(root: Path) -> str:
     """What names the machine again in a next command: nothing for this one."""
-    host = click.get_current_context().meta.get(_CONNECT)
+    host = connected_host()
     if host is not None:
         return f" --connect {shlex.quote(host.uri)}"
     if root == Path("/"):
@@ -123,8 +141,7 @@ def read_named_host(root: Path) -> Host:
     try:
         return read_machine(root)
     except UsageError as error:
-        ctx = click.get_current_context(silent=True)
-        host = None if ctx is None else ctx.meta.get(_CONNECT)
+        host = connected_host()
         if host is None:
             raise
         raise HostError(error.message.replace(str(root), f"what {host} sent"), error.hint) from None
