@@ -1,6 +1,7 @@
 """What is left of a VM is told from what is known of it: a row for every case."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -275,3 +276,9 @@ def test_every_kind_is_met_above_and_says_what_to_do() -> None:
     for kind in KINDS:
         assert kind.meaning and not kind.meaning.endswith(".")
         assert kind.remedy or kind.word == "damaged"
+
+
+def test_the_page_has_a_row_for_every_kind() -> None:
+    page = (Path(__file__).parents[2] / "docs/repair.md").read_text("utf-8")
+    rows = [line.split(" | ")[:2] for line in page.splitlines() if line.startswith("| `")]
+    assert rows == [[f"| `{kind.word}`", kind.meaning] for kind in KINDS]

@@ -26,8 +26,11 @@ _COMMANDS: dict[str, str] = {
     "bake": "make an image that has driver, CUDA and packages in it",
     "up": "take a GPU into a running VM that answers over SSH",
     "verify": "prove the GPUs in guests, rung by rung, up to deviceQuery",
+    "stop": "switch a VM off, and keep it",
+    "start": "switch a VM on again, with its devices and its hugepages",
     "list": "the VMs that are up",
     "down": "stop a VM and put the host back",
+    "repair": "tell what a crash or a reboot left of VMs, and mend it",
 }
 
 _HIDDEN = ("remote",)

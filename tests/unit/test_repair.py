@@ -1,0 +1,295 @@
+"""`repair`: what is left is found with real files, and mended; what may not be touched is not."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.unit.test_journal import RECORD
+from tests.unit.values import host
+from tests.unit.whole_vm import (
+    UUID,
+    XML,
+    forget,
+    nothing_said,
+    started,
+    state,
+    step,
+    steps,
+    the_test_driver,
+    this_host,
+    whole_vm,
+)
+from vfio_kit.apply.hypervisor import Hypervisor
+from vfio_kit.apply.journal import VmFolder
+from vfio_kit.apply.repair import Found, Mended, Repair
+from vfio_kit.cli import _cli
+from vfio_kit.errors import UsageError
+from vfio_kit.model import Host
+from vfio_kit.model.vm import StepKind
+
+
+@pytest.fixture
+def libvirt() -> Iterator[Hypervisor]:
+    with the_test_driver() as hypervisor:
+        yield hypervisor
+
+
+@pytest.fixture
+def vm(tmp_path: Path, libvirt: Hypervisor) -> VmFolder:
+    return whole_vm(tmp_path, libvirt)
+
+
+def run(
+    state_dir: Path, libvirt: Hypervisor | None, read_host: Callable[[], Host] = this_host
+) -> Repair:
+    return Repair(state_dir, libvirt, read_host, nothing_said, nothing_said)
+
+
+def words(found: Found) -> list[str]:
+    return [left.kind.word for _, several in found.vms for left in (*several,)] + [
+        left.kind.word for left in found.others
+    ]
+
+
+def mended(vm: VmFolder, libvirt: Hypervisor | None) -> dict[str, bool]:
+    """The words of what was mended, and whether it was; afterwards a second look."""
+    repair = run(vm.path.parent, libvirt)
+    return {each.left.kind.word: each.failure is None for each in repair.mend(repair.look())}
+
+
+def left(vm: VmFolder, libvirt: Hypervisor | None) -> list[str]:
+    return words(run(vm.path.parent, libvirt).look())
+
+
+def test_of_a_vm_that_is_up_nothing_is_said(vm: VmFolder, libvirt: Hypervisor) -> None:
+    assert left(vm, libvirt) == []
+    assert mended(vm, libvirt) == {}
+    assert state(libvirt) == "running"
+
+
+def test_an_up_that_was_killed_is_taken_down(tmp_path: Path) -> None:
+    vm = VmFolder(tmp_path / "state" / "vm")
+    disk = tmp_path / "vm.qcow2"
+    vm.create(RECORD)
+    step(vm, StepKind.STATE)
+    vm.begin(StepKind.DISK, {"files": [str(disk)]})
+    disk.touch()
+    (tmp_path / ".vm.qcow2.tmp").touch()
+    assert left(vm, None) == ["half-up"]
+    assert mended(vm, None) == {"half-up": True}
+    assert (steps(vm), left(vm, None)) == ([], [])
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_down_that_was_killed_is_finished(tmp_path: Path) -> None:
+    vm = VmFolder(tmp_path / "state" / "vm")
+    vm.create(RECORD)
+    step(vm, StepKind.STATE)
+    step(vm, StepKind.WAIT)
+    vm.begin_down()
+    vm.undone(StepKind.WAIT)
+    assert left(vm, None) == ["half-down"]
+    assert mended(vm, None) == {"half-down": True}
+    assert steps(vm) == []
+
+
+def test_a_vm_that_ended_by_itself_gives_back_what_was_kept_for_it(
+    vm: VmFolder, libvirt: Hypervisor
+) -> None:
+    libvirt.destroy("vm")
+    assert left(vm, libvirt) == ["ended"]
+    assert mended(vm, libvirt) == {"ended": True}
+    assert left(vm, libvirt) == []
+    assert StepKind.START not in steps(vm) and StepKind.DISK in steps(vm)
+
+
+def test_after_a_reboot_the_others_boot_is_closed(vm: VmFolder, libvirt: Hypervisor) -> None:
+    libvirt.destroy("vm")
+    started(vm, boot="another")
+    assert left(vm, libvirt) == ["rebooted"]
+    assert mended(vm, libvirt) == {"rebooted": True}
+    assert (left(vm, libvirt), state(libvirt)) == ([], "shut off")
+
+
+def test_after_a_reboot_a_vm_that_the_host_should_have_started_is_started(
+    tmp_path: Path, libvirt: Hypervisor
+) -> None:
+    vm = whole_vm(tmp_path, libvirt, autostart=True)
+    libvirt.destroy("vm")
+    started(vm, boot="another")
+    assert left(vm, libvirt) == ["not-started"]
+    assert mended(vm, libvirt) == {"not-started": True}
+    assert (left(vm, libvirt), state(libvirt)) == ([], "running")
+
+
+def test_a_card_that_is_gone_is_told_and_nothing_is_started(
+    tmp_path: Path, libvirt: Hypervisor
+) -> None:
+    vm = whole_vm(tmp_path, libvirt, autostart=True)
+    libvirt.destroy("vm")
+    started(vm, boot="another")
+    repair = run(vm.path.parent, libvirt, lambda: host())
+    found = repair.look()
+    assert words(found) == ["renumbered", "rebooted"]
+    assert "there is no 0000:fe:1e.0" in found.vms[0][1][0].what
+    assert [each.left.kind.word for each in repair.mend(found)] == ["rebooted"]
+    assert state(libvirt) == "shut off"
+
+
+def test_a_domain_that_was_undefined_is_defined_again(vm: VmFolder, libvirt: Hypervisor) -> None:
+    libvirt.destroy("vm")
+    forget(libvirt)
+    assert left(vm, libvirt) == ["ended", "undefined"]
+    assert mended(vm, libvirt) == {"ended": True, "undefined": True}
+    assert (left(vm, libvirt), state(libvirt)) == ([], "shut off")
+
+
+def test_a_disk_that_is_gone_is_told_and_nothing_of_the_vm_is_removed(
+    vm: VmFolder, libvirt: Hypervisor
+) -> None:
+    libvirt.destroy("vm")
+    started(vm)
+    Path(vm.record().disk).unlink()
+    assert left(vm, libvirt) == ["files-gone", "ended"]
+    mended(vm, libvirt)
+    assert left(vm, libvirt) == ["files-gone"]
+    assert Path(vm.record().seed).exists() and state(libvirt) == "shut off"
+
+
+def test_what_cannot_be_mended_is_told_with_its_reason(vm: VmFolder, libvirt: Hypervisor) -> None:
+    libvirt.destroy("vm")
+    forget(libvirt)
+    vm.domain_xml.write_text("<domain/>")
+    repair = run(vm.path.parent, libvirt)
+    results = {each.left.kind.word: each for each in repair.mend(repair.look())}
+    failure = results["undefined"].failure
+    assert failure is not None and "define the domain" in failure.message
+    assert results["ended"] == Mended(results["ended"].left)
+
+
+def test_a_vm_that_another_vfio_kit_is_at_work_on_is_left_alone(
+    vm: VmFolder, libvirt: Hypervisor
+) -> None:
+    libvirt.destroy("vm")
+    with vm.locked():
+        found = run(vm.path.parent, libvirt).look()
+        assert words(found) == []
+        assert found.vms[0][0].holder is not None
+    assert left(vm, libvirt) == ["ended"]
+
+
+@pytest.mark.parametrize("file", ["journal.jsonl", "vm.json"])
+def test_damage_is_told_with_its_place_and_nothing_is_touched(
+    vm: VmFolder, libvirt: Hypervisor, file: str
+) -> None:
+    path = vm.path / file
+    path.write_text("garbage\n" + path.read_text())
+    found = run(vm.path.parent, libvirt).look()
+    ((_, (damaged,)),) = found.vms
+    assert damaged.kind.word == "damaged"
+    assert str(path) + (":1" if file == "journal.jsonl" else "") in damaged.what
+    if file == "vm.json":
+        assert damaged.remedy.startswith("vfio-kit down vm")
+    else:
+        assert damaged.remedy.splitlines()[:2] == ["virsh destroy vm", "virsh undefine --nvram vm"]
+        assert f"rm -r {vm.path}" in damaged.remedy
+    assert run(vm.path.parent, libvirt).mend(found) == ()
+    assert state(libvirt) == "running"
+
+
+def test_what_a_crash_left_of_files_is_removed(vm: VmFolder, libvirt: Hypervisor) -> None:
+    images = Path(vm.record().disk).parent
+    ours = [vm.path / ".vm.json.tmp", images / ".vm-seed.iso.tmp", images / ".a.qcow2.baking"]
+    theirs = [images / ".other.iso.tmp", images / "a.qcow2", vm.path / "notes"]
+    for path in (*ours, *theirs):
+        path.touch()
+    assert left(vm, libvirt) == ["temporary", "temporary"]
+    mended(vm, libvirt)
+    assert left(vm, libvirt) == []
+    assert not any(path.exists() for path in ours)
+    assert all(path.exists() for path in theirs)
+
+
+def test_a_baking_that_goes_on_is_left_alone(vm: VmFolder, libvirt: Hypervisor) -> None:
+    baking = Path(vm.record().disk).parent / ".a.qcow2.baking"
+    with baking.open("w"):
+        assert left(vm, libvirt) == []
+    assert left(vm, libvirt) == ["temporary"]
+
+
+def test_a_folder_with_half_a_record_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "state" / "vm"
+    folder.mkdir(parents=True)
+    (folder / ".vm.json.tmp").write_text("{")
+    (tmp_path / "state" / "somebody-elses").mkdir()
+    repair = run(tmp_path / "state", None)
+    assert words(repair.look()) == ["temporary"]
+    repair.mend(repair.look())
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["somebody-elses"]
+
+
+def test_a_domain_of_ours_without_a_record_is_told(tmp_path: Path, libvirt: Hypervisor) -> None:
+    libvirt.define(XML)
+    repair = run(tmp_path / "state", libvirt)
+    assert words(repair.look()) == ["unknown-domain"]
+    assert repair.mend(repair.look()) == ()
+    assert state(libvirt) == "shut off"
+
+
+def test_a_domain_of_somebody_elses_is_nothing_to_us(tmp_path: Path, libvirt: Hypervisor) -> None:
+    # The test driver has one that runs, called test, without our mark.
+    assert libvirt.domain("test") is not None
+    assert words(run(tmp_path / "state", libvirt).look()) == []
+
+
+def test_only_those_that_are_named_are_looked_at(
+    vm: VmFolder, libvirt: Hypervisor, tmp_path: Path
+) -> None:
+    libvirt.destroy("vm")
+    other = VmFolder(tmp_path / "state" / "other")
+    other.create(RECORD)
+    step(other, StepKind.STATE)
+    repair = run(vm.path.parent, libvirt)
+    assert words(repair.look(["other"])) == ["half-up"]
+    assert words(repair.look()) == ["half-up", "ended"]
+    with pytest.raises(UsageError, match="no VM 'third' here"):
+        repair.look(["third"])
+
+
+def test_a_started_step_of_this_boot_keeps_the_domain_that_is_not_ours(
+    vm: VmFolder, libvirt: Hypervisor
+) -> None:
+    libvirt.destroy("vm")
+    forget(libvirt)
+    libvirt.define(XML.replace(UUID, "11111111-1111-4111-8111-111111111111"))
+    libvirt.start("vm")
+    assert left(vm, libvirt) == ["name-taken", "ended"]
+    mended(vm, libvirt)
+    assert (left(vm, libvirt), state(libvirt)) == (["name-taken"], "running")
+
+
+# The command: where there is no libvirt to ask, and nothing that needs it
+
+
+def vfio_kit(*arguments: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(_cli, [str(word) for word in arguments], prog_name="vfio-kit")
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_all_is_well_where_there_is_nothing(tmp_path: Path) -> None:
+    status, out, _ = vfio_kit("repair", "--check", "--state-dir", tmp_path / "none")
+    assert (status, out) == (0, "all is well: 0 VMs, nothing left over\n")
+
+
+def test_the_json_of_nothing(tmp_path: Path) -> None:
+    status, out, _ = vfio_kit("repair", "--check", "--json", "--state-dir", tmp_path)
+    assert status == 0
+    assert json.loads(out) == {
+        "schema": "vfio-kit/repair/1",
+        "healthy": True,
+        "vms": [],
+        "leftovers": [],
+    }

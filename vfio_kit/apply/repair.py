@@ -1,0 +1,199 @@
+"""What is left of VMs on this host, and the mending of it.
+
+It is judged by analysis/leftovers.py. Nothing is mended that another vfio-kit is at work on, and
+every VM is looked at once more under its lock.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vfio_kit.analysis.leftovers import (
+    Leftover,
+    VmFacts,
+    leftovers_of,
+    stray_unit,
+    temporary_files,
+    unknown_domain,
+)
+from vfio_kit.apply import power, service
+from vfio_kit.apply.facts import vm_facts
+from vfio_kit.apply.files import remove
+from vfio_kit.apply.hypervisor import Hypervisor
+from vfio_kit.apply.journal import VmFolder, folders
+from vfio_kit.apply.locks import Said, host_lock
+from vfio_kit.apply.transaction import Progress, take_down
+from vfio_kit.errors import HostError, UsageError, VfioKitError
+from vfio_kit.knowledge.leftovers import Mend
+from vfio_kit.model import Host
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """VMs, each with what is left of it, and what is left without a VM."""
+
+    vms: tuple[tuple[VmFacts, tuple[Leftover, ...]], ...]
+    others: tuple[Leftover, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What became of a leftover. failure: why it is still there; None where it is mended."""
+
+    left: Leftover
+    failure: VfioKitError | None = None
+
+
+class Repair:
+    """One run over a state directory.
+
+    hypervisor  None where there is no libvirt: no domain is known then, and no VM may be.
+    read_host   reads the host, to know the VMs' devices again; None where it cannot be read.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        hypervisor: Hypervisor | None,
+        read_host: Callable[[], Host],
+        progress: Progress,
+        say: Said,
+    ) -> None:
+        self._state_dir, self._hypervisor = state_dir, hypervisor
+        self._read_host, self._progress, self._say = read_host, progress, say
+
+    def look(self, names: Iterable[str] = ()) -> Found:
+        """What is there of these VMs, or of all and of the host; changes nothing.
+
+        Raises UsageError for a name that nothing is known of.
+        """
+        named = tuple(dict.fromkeys(names))
+        chosen = [self._named(name) for name in named] or _all_folders(self._state_dir)
+        host = self._read_host() if chosen else None
+        facts = [self._facts(folder, host) for folder in chosen]
+        vms = tuple((vm, leftovers_of(vm)) for vm in facts)
+        return Found(vms) if named else Found(vms, tuple(self._without_vm(facts)))
+
+    def mend(self, found: Found) -> tuple[Mended, ...]:
+        """Mends what can be; returns what became of each leftover that is not only told."""
+        results: list[Mended] = []
+        for vm, left in found.vms:
+            if any(each.kind.mend is not Mend.TELL for each in left):
+                results += self._mend_vm(VmFolder(self._state_dir / vm.name))
+        for left_alone in found.others:
+            if left_alone.kind.mend is not Mend.TELL:
+                results.append(self._try(left_alone, self._state_dir))
+        return tuple(results)
+
+    def _named(self, name: str) -> VmFolder:
+        folder = VmFolder(self._state_dir / name)
+        if not folder.path.is_dir():
+            raise UsageError(f"no VM {name!r} here", "vfio-kit list shows those there are")
+        return folder
+
+    def _facts(self, folder: VmFolder, host: Host | None) -> VmFacts:
+        domains = self._hypervisor.domains() if self._hypervisor else []
+        vm = vm_facts(folder, {domain.name: domain for domain in domains})
+        changes: tuple[str, ...] = ()
+        if host is not None and vm.steps and not vm.runs:
+            changes = power.device_changes(folder.record(), host)
+        return replace(
+            vm,
+            unit=folder.name in service.enabled(self._state_dir),
+            unit_failed=vm.autostart and service.failed(folder.name),
+            drift=changes,
+        )
+
+    def _without_vm(self, vms: list[VmFacts]) -> Iterable[Leftover]:
+        known = {vm.name for vm in vms if vm.steps or vm.holder or vm.damage}
+        for domain in self._hypervisor.marked() if self._hypervisor else []:
+            if domain.name not in known:
+                yield unknown_domain(domain.name, domain.state)
+        for name in sorted(service.enabled(self._state_dir) - {vm.name for vm in vms}):
+            yield stray_unit(name)
+        if bakings := _stray_bakings(self._state_dir):
+            yield temporary_files(None, bakings)
+
+    def _mend_vm(self, folder: VmFolder) -> list[Mended]:
+        with folder.locked():
+            # Those of this moment, and without the lock's holder, who is this process.
+            facts = replace(self._facts(folder, self._read_host()), holder=None)
+            wanted = [left for left in leftovers_of(facts) if left.kind.mend is not Mend.TELL]
+            return [self._try(left, folder.path) for left in wanted]
+
+    def _try(self, left: Leftover, path: Path) -> Mended:
+        try:
+            self._mend(left, VmFolder(path))
+        except VfioKitError as error:
+            return Mended(left, error)
+        return Mended(left)
+
+    def _mend(self, left: Leftover, folder: VmFolder) -> None:
+        match left.kind.mend:
+            case Mend.DOWN:
+                take_down(folder, self._progress, self._say)
+            case Mend.STOP:
+                power.put_back(folder, self._libvirt(), self._progress, self._say)
+            case Mend.START:
+                self._start(folder)
+            case Mend.DEFINE:
+                self._define(folder)
+            case Mend.REMOVE:
+                for file in left.files:
+                    remove(Path(file))
+                if left.vm is not None:
+                    with suppress(OSError):  # not empty: the VM's record is there
+                        folder.path.rmdir()
+            case Mend.DISABLE:
+                with host_lock(self._state_dir, self._say):
+                    service.disable({"vm": left.vm})
+            case Mend.TELL:
+                raise ValueError(f"{left.kind.word} is the operator's to decide")
+
+    def _start(self, folder: VmFolder) -> None:
+        try:
+            power.start_again(folder, self._libvirt(), self._read_host, self._progress, self._say)
+        except BaseException:
+            power.put_back(folder, self._libvirt(), self._progress, self._say)
+            raise
+
+    def _define(self, folder: VmFolder) -> None:
+        if self._libvirt().domain(folder.name) is None:
+            power.define_again(folder, self._libvirt())
+
+    def _libvirt(self) -> Hypervisor:
+        if self._hypervisor is None:
+            raise HostError("there is no libvirt here", "is libvirtd running?")
+        return self._hypervisor
+
+
+def _all_folders(state_dir: Path) -> list[VmFolder]:
+    """Those of VMs, and those that hold nothing but what a crash left of a first write."""
+    found = {folder.name: folder for folder in folders(state_dir)}
+    for path in state_dir.iterdir() if state_dir.is_dir() else ():
+        if path.name not in found and path.is_dir() and list(path.glob(".vm.json.tmp")):
+            found[path.name] = VmFolder(path)
+    return [found[name] for name in sorted(found)]
+
+
+def _stray_bakings(state_dir: Path) -> tuple[str, ...]:
+    """Half-baked images beside the disks of VMs, which no journal has and nobody writes."""
+    disks, journalled = set(), set()
+    for folder in folders(state_dir):
+        with suppress(VfioKitError):  # a damaged one is told by itself
+            disks.add(Path(folder.record().disk).parent)
+            journalled |= {file for e in folder.outstanding() for file in e.data.get("files", [])}
+    found = [
+        file for disk in sorted(disks) if disk.is_absolute() for file in disk.glob(".*.baking")
+    ]
+    return tuple(str(file) for file in found if str(file) not in journalled and not _is_open(file))
+
+
+def _is_open(file: Path) -> bool:
+    """Whether any process has it open, as qemu-img has what it writes."""
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            if link.readlink() == file:
+                return True
+    return False

@@ -1,0 +1,111 @@
+"""vfio-kit start"""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from vfio_kit.cli.common import (
+    require_root,
+    sigterm_as_interrupt,
+    state_dir_option,
+    step,
+    uninterrupted,
+)
+from vfio_kit.errors import HypervisorError, VfioKitError
+
+if TYPE_CHECKING:
+    from vfio_kit.apply.hypervisor import Hypervisor
+    from vfio_kit.apply.journal import VmFolder
+
+
+@click.command("start")
+@click.argument("name")
+@click.option("--no-wait", is_flag=True, help="Do not wait until the guest takes a login.")
+@click.option(
+    "--timeout",
+    type=click.IntRange(min=1),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="For the guest to answer over SSH.",
+)
+@state_dir_option
+def command(name: str, no_wait: bool, timeout: int, state_dir: Path) -> None:
+    """Switch on a VM that is off: after stop, after a reboot of the host, after its own end.
+
+    Its devices must be the cards that they were. Hugepages are made free first; what fails is put
+    back, and the VM stays, off.
+    """
+    from vfio_kit.apply import power
+    from vfio_kit.apply.hypervisor import Hypervisor
+    from vfio_kit.apply.journal import VmFolder
+    from vfio_kit.model.vm import check_name
+
+    check_name(name)
+    require_root("start")
+    folder = VmFolder(state_dir.absolute() / name)
+    with Hypervisor() as hypervisor:
+        # Without the VM's lock: `up` has it while systemd learns that the VM runs.
+        if power.is_up(power.look(folder, hypervisor)):
+            step(f"{name} is up already")
+            return
+        with sigterm_as_interrupt(), folder.locked():
+            _start(folder, hypervisor)
+            if not no_wait:
+                _wait(folder, hypervisor, timeout)
+
+
+def _start(folder: "VmFolder", hypervisor: "Hypervisor") -> None:
+    from vfio_kit.apply import power
+    from vfio_kit.cli.common import read_named_host
+
+    vm = power.look(folder, hypervisor)
+    power.require_whole(vm)
+    if vm.runs:
+        raise HypervisorError(
+            f"{folder.name!r} runs, and was not started by vfio-kit on this boot of the host",
+            f"vfio-kit stop {folder.name}, and then start it",
+        )
+    try:
+        power.start_again(folder, hypervisor, lambda: read_named_host(Path("/")), step, step)
+    except BaseException as error:
+        reason = error.message if isinstance(error, VfioKitError) else type(error).__name__
+        step(f"failed: {reason}; giving devices and hugepages back")
+        with uninterrupted():
+            try:
+                power.put_back(folder, hypervisor, step, step)
+            except VfioKitError as second:
+                step(f"could not give everything back: {second.message}")
+                step(f"what is left is written down: vfio-kit repair {folder.name}")
+        raise
+    step(f"{folder.name} runs")
+
+
+def _wait(folder: "VmFolder", hypervisor: "Hypervisor", timeout: int) -> None:
+    """Until somebody could log in; the VM is left running where nobody can."""
+    from vfio_kit.guest.ssh import Target, connect_when_ready, wait_for_banner
+
+    record = folder.record()
+    begin, deadline = time.monotonic(), time.monotonic() + timeout
+
+    def still_there() -> None:
+        found = hypervisor.domain(record.name)
+        if found is None or found.state not in ("running", "blocked", "paused"):
+            raise HypervisorError(
+                f"the VM stopped while it booted: it is {found.state if found else 'gone'}",
+                f"its console: {record.console_log}; then: vfio-kit repair {record.name}",
+            )
+
+    step(f"waiting for the guest, {timeout} s at most; its console: {record.console_log}")
+    host = wait_for_banner(
+        lambda: hypervisor.lease(record.network, record.mac), 22, deadline, still_there
+    )
+    key = folder.login_key(record)
+    target = Target(host, 22, record.user, key, folder.known_hosts, record.name)
+    connect_when_ready(target, deadline).close()
+    folder.save(replace(record, address=host))
+    step(f"{record.name} is up at {host}", time.monotonic() - begin)
+    step(f"next: vfio-kit verify {record.name}")
