@@ -100,10 +100,17 @@ CASES: dict[str, Case] = {
         {"image": _IMAGE, "hugepages": "off"},
         placement=replace(_PINNED, pages=(), vcpus=(), emulator=()),
     ),
-    "k80-bars-bios": Case(tesla_k80, {"image": _IMAGE}, gpus=_K80_HALVES),
-    "k80-bars-uefi": Case(tesla_k80, {"image": _IMAGE, "boot": {"mode": "uefi"}}, gpus=_K80_HALVES),
+    "k80-bars-bios": Case(tesla_k80, {"image": _IMAGE, "memory": 24576}, gpus=_K80_HALVES),
+    "k80-bars-uefi": Case(
+        tesla_k80,
+        {"image": _IMAGE, "memory": 24576, "boot": {"mode": "uefi"}},
+        gpus=_K80_HALVES,
+    ),
     "k80-bars-direct": Case(
-        tesla_k80, {"boot": _KERNEL}, ("libvirt", "qemu", "microvm"), gpus=_K80_HALVES
+        tesla_k80,
+        {"boot": _KERNEL, "memory": 24576},
+        ("libvirt", "qemu", "microvm"),
+        gpus=_K80_HALVES,
     ),
     "ubuntu-22.04-470": Case(
         m4000_isolated, {"ssh": {"authorized_keys": [OPERATOR]}}, ("cloud-init",)
@@ -638,11 +645,13 @@ def vcpu(number):
             break
         time.sleep(0.05)
     moved[number] = sorted(os.sched_getaffinity(0))
-first, moved = os.sched_getaffinity(0), {}
+    all_moved.wait()
+    time.sleep(0.5)  # taskset asks once more what it has set
+first, moved, all_moved = os.sched_getaffinity(0), {}, threading.Barrier(2)
 threads = [threading.Thread(target=vcpu, args=[n]) for n in range(2)]
 for thread in threads:
     thread.start()
-    time.sleep(0.3)  # QEMU makes one after the other, behind its memory
+    time.sleep(0.2)  # QEMU makes one after the other, behind its memory
 for thread in threads:
     thread.join()
 print(sorted(first), moved[0], moved[1], sorted(os.sched_getaffinity(0)))
