@@ -178,6 +178,15 @@ def test_scan_and_plan_of_another_host_are_those_of_its_tree(tmp_path: Path) -> 
         assert (files / "domain.xml").exists()
 
 
+def test_a_snapshot_of_another_host_is_the_one_taken_there(tmp_path: Path) -> None:
+    root = write_machine(tmp_path / "tree", m4000_isolated())
+    files = tmp_path / "there.tar.gz", tmp_path / "here.tar.gz"
+    with GpuHost(tmp_path / "host", {"VFIO_KIT_ROOT": root}) as host:
+        assert vfio_kit("snapshot", "--connect", host.uri, "-o", files[0]).exit_code == 0
+    assert vfio_kit("snapshot", "--root", root, "-o", files[1]).exit_code == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_the_judgement_of_another_host_is_the_exit_status(tmp_path: Path) -> None:
     root = write_machine(tmp_path / "tree", m4000_shared())
     with GpuHost(tmp_path / "host", {"VFIO_KIT_ROOT": root}) as host:
@@ -529,6 +538,15 @@ def test_the_host_is_waited_for_until_it_has_put_itself_back(tmp_path: Path) -> 
         client.send_signal(signal.SIGINT)
         _, err = client.communicate(timeout=20)
     assert (client.returncode, err.splitlines()[-1]) == (130, "put back")
+
+
+def test_ctrl_c_before_anybody_answered_ends_it_at_once(tmp_path: Path) -> None:
+    with GpuHost(tmp_path, tools={"vfio-kit": f"touch {tmp_path}/begun; exec sleep 30"}) as host:
+        client = started("verify", "vm", "--connect", host.uri)
+        until((tmp_path / "begun").exists)
+        client.send_signal(signal.SIGINT)
+        _, err = client.communicate(timeout=10)
+    assert (client.returncode, err) == (130, "interrupted\n")
 
 
 def test_who_presses_ctrl_c_twice_does_not_wait(tmp_path: Path) -> None:

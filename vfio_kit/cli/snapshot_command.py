@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from vfio_kit.cli.common import root_option, step
+from vfio_kit.cli.common import connected_host, root_option, step
 from vfio_kit.errors import UsageError
 
 
@@ -30,11 +30,12 @@ def command(output: Path, root: Path) -> None:
     from vfio_kit.host.snapshot.take import take_snapshot
     from vfio_kit.host.tree import Tree
 
-    if not root.is_dir():
+    if connected_host() is None and not root.is_dir():
         raise UsageError(f"{root} is a snapshot already", "copy it as it is")
     if str(output) == "-":
         raise UsageError("a snapshot is written to a file, not to stdout", "-o FILE")
-    data = take_snapshot(root, names_of(Tree(root)))
+    # What comes over SSH is one already.
+    data = root.read_bytes() if connected_host() else take_snapshot(root, names_of(Tree(root)))
     _write(output, data)
     step(f"wrote {output}, {len(data)} bytes")
 

@@ -113,7 +113,10 @@ class Call:
         _running.add(self._process)
 
     def hang_up(self) -> None:
-        """Lets the host know that nobody waits any longer: it puts itself back, and says so."""
+        """Lets the host know that nobody waits any longer: it puts itself back, and says so.
+
+        As long as nobody has answered there is nothing to put back, and it is let go.
+        """
         self._hung_up = True
 
     def let_go(self) -> None:
@@ -139,10 +142,10 @@ class Call:
             with selectors.DefaultSelector() as selector:
                 self._register(selector)
                 while self._step(selector, streams):
+                    if self._left or (self._hung_up and not streams.begun):
+                        raise KeyboardInterrupt
                     if self._hung_up and self._lifeline_cut(selector):
                         hung_up()
-                    if self._left:
-                        raise KeyboardInterrupt
                     if end is not None and time.monotonic() > end:
                         raise HostError(f"{self.host}: no answer within {patience:.0f} s")
             status = self._process.wait()
@@ -209,25 +212,28 @@ class Call:
 
 
 class _Streams:
-    """Tells the command's output from what ssh, a profile or sudo say before it."""
+    """Tells the command's output from what ssh, a profile or sudo say before it.
+
+    begun: whether vfio-kit has said that it is there.
+    """
 
     def __init__(self, host: RemoteHost, out: Sink, err: Sink) -> None:
         self._host, self._out, self._err = host, out, err
-        self._begun = False
+        self.begun = False
         self._head = b""
         self._complaints = b""
 
     def said(self, data: bytes) -> None:
-        if self._begun:
+        if self.begun:
             self._out(data)
             return
         self._head += data
-        while not self._begun and b"\n" in self._head:
+        while not self.begun and b"\n" in self._head:
             line, _, self._head = self._head.partition(b"\n")
             if is_hello(line):
                 require_same_protocol(str(self._host), line)
-                self._begun = True
-        if not self._begun:
+                self.begun = True
+        if not self.begun:
             self._head = self._head[-_MOST_NOISE:]
             return
         if self._complaints:
@@ -236,7 +242,7 @@ class _Streams:
             self._out(self._head)
 
     def complained(self, data: bytes) -> None:
-        if self._begun:
+        if self.begun:
             self._err(data)
         else:
             self._complaints = (self._complaints + data)[-_MOST_NOISE:]
@@ -244,7 +250,7 @@ class _Streams:
     def ended(self, status: int) -> int:
         """The command's exit status; HostError where there was no command, or not to its end."""
         host = self._host
-        if self._begun:
+        if self.begun:
             if status == _SSH_FAILED or status < 0:
                 raise HostError(
                     f"{host}: the connection was lost, or vfio-kit was killed there",
