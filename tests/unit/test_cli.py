@@ -123,8 +123,11 @@ def test_the_json_of_plan(tree: Callable[[Machine], Path]) -> None:
     found = document(result)
     steps = found.pop("steps")
     assert {finding["level"] for finding in found.pop("findings")} == {"info"}
+    placement = found.pop("placement")
+    assert placement is None or not placement["vcpus"]
+    assert found.pop("spec")["gpus"] == ["0000:03:00.0", "0000:04:00.0"]
     assert found == {
-        "schema": "vfio-kit/plan/1",
+        "schema": "vfio-kit/plan/2",
         "name": "k80",
         "guest": "debian-12",
         "driver": "none",
@@ -137,17 +140,32 @@ def test_the_json_of_plan(tree: Callable[[Machine], Path]) -> None:
         "image": None,
         "cpus": 8,
         "memory_mib": 16384,
-        "hugepages": {"size_kib": 1048576, "count": 16},
+        "memlock_mib": 17408,
+        "hugepages": {"size_kib": 1048576, "count": 16, "threads": 8},
+        "topology": {"sockets": 1, "cores": 8, "threads": 1},
+        "mmio_window": None,
+        "disk_gib": None,
         "boot": "uefi",
+        "kernel": None,
+        "initrd": None,
+        "network": "default",
+        "autostart": False,
+        "identity": None,
         "devices": [
             {
                 "address": f"0000:0{bus}:00.0",
                 "ids": "10de:102d",
                 "name": "GK210GL [Tesla K80]",
                 "driver": None,
+                "subsystem": "10de:1153",
+                "class": "030200",
+                "iommu_group": group,
+                "upstream": ["0000:00:01.0", "0000:01:00.0", f"0000:02:{port}.0"],
+                "numa_node": None,
                 "guest_address": f"0000:0{number}:00.0",
+                "rom": None,
             }
-            for number, bus in ((1, 3), (2, 4))
+            for number, bus, group, port in ((1, 3, 17, "08"), (2, 4, 42, "10"))
         ],
     }
     assert [step["step"] for step in steps] == [

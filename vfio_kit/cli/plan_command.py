@@ -1,7 +1,8 @@
 """vfio-kit plan"""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,9 +14,16 @@ from vfio_kit.cli.common import (
     print_json,
     root_option,
     state_dir_option,
+    up_words,
 )
 from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
-from vfio_kit.model.vm import Software, UpPlan
+from vfio_kit.errors import UsageError
+from vfio_kit.model.vm import DomainPlan, Software, UpPlan
+
+if TYPE_CHECKING:
+    from vfio_kit.spec import GuestSpec
+
+_HOW_TO_SAVE = "save one with: vfio-kit plan --json … > FILE"
 
 
 @click.command("plan")
@@ -40,10 +48,7 @@ def command(
     """
     spec = spec_from(spec_file, name or default_name(spec_file), values)
     plan = plan_from(root, spec, state_dir, image_dir)
-    if as_json:
-        print_json(_json(plan))
-    else:
-        _print(plan)
+    show_plan(plan, spec, as_json)
 
 
 def default_name(spec_file: Path | None) -> str | None:
@@ -51,41 +56,47 @@ def default_name(spec_file: Path | None) -> str | None:
     return None if spec_file else "gpu-vm"
 
 
-def _json(plan: UpPlan) -> dict[str, Any]:
-    domain = plan.domain
+def show_plan(plan: UpPlan, spec: "GuestSpec", as_json: bool) -> None:
+    """Prints a plan: what `plan` and `up --dry-run` do. spec: what was asked for."""
+    if as_json:
+        print_json(plan_json(plan, spec))
+    else:
+        _print(plan)
+
+
+def plan_json(plan: UpPlan, spec: "GuestSpec | None" = None) -> dict[str, Any]:
+    """The document of `plan --json`."""
+    from vfio_kit.plan.document import plan_document
+
     return {
-        "schema": "vfio-kit/plan/1",
-        "name": domain.name,
-        "guest": plan.guest,
-        "driver": plan.software.driver,
-        "cuda": plan.software.cuda,
-        "cuda_way": plan.software.cuda_way.value if plan.software.cuda else None,
-        "capabilities": list(plan.software.capabilities),
-        "packages": list(plan.software.packages),
-        "bundle": plan.software.bundle,
-        "baked": plan.software.baked,
-        "image": plan.image or None,
-        "cpus": domain.cpus,
-        "memory_mib": domain.memory_mib,
-        "hugepages": None
-        if domain.hugepages is None
-        else {"size_kib": domain.hugepages.size_kib, "count": domain.hugepages.count},
-        "boot": domain.boot.mode.value,
-        "devices": [
-            {
-                "address": str(device.address),
-                "ids": device.ids,
-                "name": device.name,
-                "driver": device.driver,
-                "guest_address": f"0000:{place.guest_bus:02x}:00.{place.guest_function}",
-            }
-            for device, place in zip(plan.devices, domain.host_devices, strict=True)
-        ],
-        "steps": [
-            {"step": step.kind.value, "what": step.what, "undo": step.undo} for step in plan.steps
-        ],
+        **plan_document(plan),
         "findings": [finding_json(found) for found in plan.findings],
+        "spec": None if spec is None else spec.model_dump(mode="json", exclude_unset=True),
     }
+
+
+def saved_plan(path: Path) -> dict[str, Any]:
+    """The document that `plan --json` printed into a file; `spec` in it is what was asked for.
+
+    Raises UsageError where the file is none, or of another version.
+    """
+    import json
+
+    from vfio_kit.plan.document import SCHEMA
+
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"cannot read the plan {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is no plan: {error}", _HOW_TO_SAVE) from None
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise UsageError(
+            f"{path} is no plan of this version: its schema is {schema!r}, not {SCHEMA!r}",
+            _HOW_TO_SAVE,
+        )
+    return dict(document)
 
 
 def _software(software: Software) -> str:
@@ -110,14 +121,45 @@ def _print(plan: UpPlan) -> None:
     )
     for device, place in zip(plan.devices, domain.host_devices, strict=True):
         name = f"{device.name} " if device.name else ""
+        rom = f", with the ROM {place.rom}" if place.rom else ""
         click.echo(
             f"  {device.address} {name}[{device.ids}] → guest "
-            f"{place.guest_bus:02x}:00.{place.guest_function}"
+            f"{place.guest_bus:02x}:00.{place.guest_function}{rom}"
         )
+    for line in _place(domain):
+        click.echo(f"  {line}")
     print_findings(plan.findings)
     click.echo("steps:")
     for number, step in enumerate(plan.steps, start=1):
         click.echo(f"  {number}. {step.what}")
         if step.undo:
             click.echo(f"     undo: {step.undo}")
-    click.echo(f"nothing was changed; next: sudo vfio-kit up {domain.name}, with these options")
+    click.echo(f"nothing was changed; next: {up_words(domain.name)}, with these options")
+
+
+def _place(domain: DomainPlan) -> Iterator[str]:
+    """Lines about where the VM runs: CPUs, memory, the window for its devices' BARs."""
+    from vfio_kit.plan.memlock import memlock_mib
+    from vfio_kit.plan.placement_words import ranges
+
+    placement, pages, topology = domain.placement, domain.hugepages, domain.topology
+    shown = f"{topology.sockets} × {topology.cores} × {topology.threads}"
+    if placement is not None and placement.vcpus:
+        cpus = ranges(cpu for pins in placement.vcpus for cpu in pins)
+        how = "shared with others" if placement.shared else "each vCPU on one of its own"
+        own = f"; QEMU's own threads on {ranges(placement.emulator)}" if placement.emulator else ""
+        yield f"CPUs {cpus} of the host, {how}{own}; the guest sees {shown}"
+    else:
+        yield f"CPUs as the kernel gives them; the guest sees {shown} (sockets, cores, threads)"
+    if pages is None:
+        where = f" on node {ranges(placement.nodes)}" if placement and placement.nodes else ""
+        yield f"memory{where}, without hugepages"
+    elif placement is not None and placement.pages:
+        parts = [f"{count} on node {node}" for node, count in placement.pages]
+        yield f"hugepages of {pages.size.words}: {', '.join(parts)}"
+    else:
+        yield f"hugepages of {pages.size.words}: {pages.count} on any node"
+    if domain.host_devices:
+        yield f"QEMU may lock {memlock_mib(domain)} MiB"
+    if domain.mmio_window:
+        yield f"a window of {domain.mmio_window >> 30} GiB for 64-bit BARs"

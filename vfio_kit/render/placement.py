@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vfio_kit.model.vm import DomainPlan
+from vfio_kit.plan.memlock import memlock_mib
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +68,6 @@ def pools_of(domain: DomainPlan) -> tuple[Pool, ...]:
     )
 
 
-_SPARE_MIB = 1024
-"""libvirt's rule for guests without an IOMMU of their own: so much beside their memory, for the
-BARs of their devices (qemuDomainGetMemLockLimitBytes in src/qemu/qemu_domain.c)."""
-
-
 def memlock_kib(domain: DomainPlan) -> int:
     """The limit of locked memory (RLIMIT_MEMLOCK) that VFIO needs; 0 where no device goes."""
-    return (domain.memory_mib + _SPARE_MIB) * 1024 if domain.host_devices else 0
+    return memlock_mib(domain) * 1024
