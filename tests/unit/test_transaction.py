@@ -5,10 +5,13 @@ given data that name nothing on it.
 """
 
 import hashlib
+import os
+import resource
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,8 @@ from tests.unit.values import function, host, spec
 from vfio_kit.apply.bundle import examine_bundle
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.images import examine_image
-from vfio_kit.apply.journal import VmFolder
+from vfio_kit.apply.journal import VmFolder, VmRecord
+from vfio_kit.apply.record import plan_digest
 from vfio_kit.apply.steps import STEPS, Work, boot_id
 from vfio_kit.apply.transaction import bring_up, take_down
 from vfio_kit.errors import HostError, HypervisorError, UsageError
@@ -145,7 +149,8 @@ _TAKE_DOWN = """
 import sys
 sys.modules["libvirt"] = None  # as where the extra is not installed
 from pathlib import Path
-from vfio_kit.apply.journal import VmFolder
+from vfio_kit.apply.journal import VmFolder, VmRecord
+from vfio_kit.apply.record import plan_digest
 from vfio_kit.apply.transaction import take_down
 from vfio_kit.errors import VfioKitError
 try:
@@ -456,3 +461,166 @@ def test_down_waits_while_another_vm_goes_up_or_down(vm: VmFolder) -> None:
         other.let_go()
         thread.join(10)
     assert not thread.is_alive() and not disk.exists()
+
+
+# Killed, at every boundary: what a dead process left is put back by the next one.
+
+
+def killed_at(moment: tuple[str, StepKind], action: Callable[[], None]) -> None:
+    """Runs it in a child of this process, which kills itself at this moment of this step.
+
+    before, after    its doing or undoing; `after` that is not written down yet.
+    """
+    when, kind = moment
+    if (child := os.fork()) == 0:
+        row = STEPS[kind]
+
+        def dying(function: Callable[..., None]) -> Callable[..., None]:
+            def run(*words: Any) -> None:
+                if when == "after":
+                    function(*words)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            return run
+
+        STEPS[kind] = replace(row, do=dying(row.do), undo=dying(row.undo))
+        action()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+BOUNDARIES = [(when, kind) for kind in FILES for when in ("before", "after")]
+
+
+@pytest.mark.parametrize("moment", BOUNDARIES, ids=str)
+def test_an_up_that_was_killed_is_undone_to_the_last_file(
+    work: Work, tmp_path: Path, moment: tuple[str, StepKind]
+) -> None:
+    killed_at(moment, lambda: bring_up(work, Progress()))
+    begun = list(FILES[: FILES.index(moment[1]) + 1])
+    assert steps(work.folder) == begun
+    assert [entry.done for entry in work.folder.outstanding()] == [True] * (len(begun) - 1) + [
+        False
+    ]
+    take_down(work.folder, Progress())
+    assert steps(work.folder) == []
+    assert tree(tmp_path) <= {
+        "base.img",
+        "state/vm/domain.xml",
+        "state/vm/journal.jsonl",
+        "state/vm/vm.json",
+    }
+    bring_up(work, Progress())
+    assert steps(work.folder) == list(FILES)
+
+
+@pytest.mark.parametrize("moment", BOUNDARIES, ids=str)
+def test_a_down_that_was_killed_is_gone_on_with(
+    work: Work, tmp_path: Path, moment: tuple[str, StepKind]
+) -> None:
+    bring_up(work, Progress())
+    killed_at(moment, lambda: take_down(work.folder, Progress()))
+    assert steps(work.folder) == list(FILES[: FILES.index(moment[1]) + 1])
+    assert work.folder.going_down()
+    take_down(work.folder, Progress())
+    assert (steps(work.folder), work.folder.going_down()) == ([], False)
+    assert tree(tmp_path) == {
+        "base.img",
+        "state/vm/domain.xml",
+        "state/vm/journal.jsonl",
+        "state/vm/vm.json",
+    }
+
+
+def test_an_up_that_was_killed_before_its_first_line_left_nothing_to_undo(work: Work) -> None:
+    """There is a record, and no journal: nothing was done that a line had not announced."""
+    work.folder.create(VmRecord.of(work.plan))
+    assert steps(work.folder) == []
+    take_down(work.folder, Progress())
+    assert not (work.folder.path / "journal.jsonl").exists()
+    bring_up(work, Progress())
+
+
+def test_an_empty_journal_is_one_of_a_vm_that_is_down(work: Work) -> None:
+    work.folder.create(VmRecord.of(work.plan))
+    (work.folder.path / "journal.jsonl").touch()
+    assert (steps(work.folder), work.folder.going_down()) == ([], False)
+    take_down(work.folder, Progress())
+
+
+def test_a_journal_without_a_record_is_enough_to_take_it_down(work: Work, tmp_path: Path) -> None:
+    bring_up(work, Progress())
+    (work.folder.path / "vm.json").unlink()
+    take_down(work.folder, Progress())
+    assert not Path(work.plan.domain.disk).exists()
+    assert steps(work.folder) == []
+
+
+def test_a_line_that_was_torn_off_is_not_in_the_way_of_what_comes_after(work: Work) -> None:
+    bring_up(work, Progress())
+    with (work.folder.path / "journal.jsonl").open("a") as journal:
+        journal.write('{"version": 3, "step": "define", "phase": "beg')
+    assert steps(work.folder) == list(FILES)
+    take_down(work.folder, Progress())
+    assert steps(work.folder) == []
+
+
+def test_a_disk_that_is_full_keeps_no_vm_up(work: Work) -> None:
+    """Not a line can be written: all is undone nevertheless, and what is missing is said."""
+    bring_up(work, Progress())
+    journal = work.folder.path / "journal.jsonl"
+    text = journal.read_bytes()
+    if (child := os.fork()) == 0:
+        # SIGXFSZ is ignored by Python: EFBIG, which stands for a full disk.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(text), len(text)))
+        try:
+            take_down(work.folder, Progress())
+        except HostError as error:
+            os._exit(0 if str(journal) in error.message else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert not Path(work.plan.domain.disk).exists()
+    assert steps(work.folder) == list(FILES)  # by what could be written down
+    take_down(work.folder, Progress())
+    assert steps(work.folder) == []
+
+
+def test_the_operators_own_key_is_used_and_left_alone(work: Work, tmp_path: Path) -> None:
+    key = tmp_path / "mine"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    work.plan = replace(work.plan, identity=str(key))
+    bring_up(work, Progress())
+    assert work.client_public == public_of(key)
+    assert not work.folder.identity.exists()
+    assert work.folder.login_key(work.folder.record()) == key
+    take_down(work.folder, Progress())
+    work.folder.purge()
+    assert key.exists() and key.with_suffix(".pub").exists()
+    assert not work.folder.path.exists()
+
+
+# The digest of a plan: what it was made by, and not what the host is busy with.
+
+
+def test_the_digest_of_a_plan_is_the_same_while_its_vm_runs(work: Work) -> None:
+    plan = work.plan
+    moved = tuple(replace(device, driver="vfio-pci") for device in plan.devices)
+    domain = replace(plan.domain, placement=None)
+    later = replace(plan, devices=moved, domain=domain, findings=(), steps=())
+    assert plan_digest(later) == plan_digest(plan)
+    assert len(plan_digest(plan)) == 64
+
+
+def test_another_plan_has_another_digest(work: Work) -> None:
+    plan = work.plan
+    others = [
+        replace(plan, domain=replace(plan.domain, memory_mib=1)),
+        replace(plan, image="/another.img"),
+        replace(plan, authorized_keys=("ssh-ed25519 AAAA",)),
+        replace(plan, identity="/root/key"),
+        replace(plan, autostart=not plan.autostart),
+        replace(plan, software=replace(plan.software, packages=("nvtop",))),
+        replace(plan, devices=tuple(replace(d, ids="10de:1234") for d in plan.devices)),
+    ]
+    digests = [plan_digest(each) for each in (plan, *others)]
+    assert len(set(digests)) == len(digests)

@@ -115,15 +115,16 @@ class FirstBootWatch:
         from vfio_kit.guest.ssh import Target, WrongHostKey, connect_when_ready
 
         first = self.address is None
+        record = self.folder.record()
         while True:
             host = self._greeted(self.deadline)
             if first:
-                self.folder.save(replace(self.folder.record(), address=host))
+                self.folder.save(replace(record, address=host))
             target = Target(
                 host,
                 22,
                 self.plan.user,
-                self.folder.identity,
+                self.folder.login_key(record),
                 self.folder.known_hosts,
                 self.plan.domain.name,
             )

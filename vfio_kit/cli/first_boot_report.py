@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfio_kit.cli.common import step, terminal_width
+from vfio_kit.cli.common import step, terminal_width, without_control
+from vfio_kit.cli.timeline import StepTime, timeline
 
 if TYPE_CHECKING:
     from vfio_kit.analysis.guest.culprits import Diagnosis
@@ -22,11 +23,12 @@ class StepReport:
     def __init__(self) -> None:
         self._begin = time.monotonic()
         self._line = _RunningLine()
-        self.steps: list[tuple[str, float]] = []
+        self.steps: list[StepTime] = []
 
-    def progress(self, what: str, seconds: float) -> None:
-        """Something is done."""
-        self.steps.append((what, seconds))
+    def progress(self, what: str, seconds: float, ago: float = 0) -> None:
+        """Something is done, since so many seconds."""
+        begin = max(0.0, self.total() - ago - seconds)
+        self.steps.append(StepTime(what, begin, seconds))
         self._line.clear()
         step(what, seconds)
 
@@ -55,7 +57,20 @@ class StepReport:
         return time.monotonic() - self._begin
 
     def steps_json(self) -> list[dict[str, Any]]:
-        return [{"what": what, "seconds": round(s, 1)} for what, s in self.steps]
+        """In the order in which they ended; seconds, `begin` since the command's beginning."""
+        return [
+            {"what": s.what, "begin": round(s.begin, 1), "seconds": round(s.seconds, 1)}
+            for s in self.steps
+        ]
+
+    def draw_timeline(self) -> None:
+        """All steps as bars, on stderr; for terminals alone."""
+        if not sys.stderr.isatty() or len(self.steps) < 2:
+            return
+        shown = [StepTime(without_control(s.what), s.begin, s.seconds) for s in self.steps]
+        with contextlib.suppress(OSError):
+            for line in timeline(shown, terminal_width()):
+                click.echo(line, err=True)
 
 
 class FirstBootReport(StepReport):
@@ -76,13 +91,22 @@ class FirstBootReport(StepReport):
             failed = boot.ending is not None and boot.ending is not Ending.DONE
             self._end_activity("failed: " if failed else "")
             self._activity, self._since = activity, time.monotonic()
+        self._tell_stages(boot)
+        if activity is not None:
+            self._line.draw(str(activity), self._since)
+
+    def _tell_stages(self, boot: "FirstBoot") -> None:
+        """Those that have ended since the last look: one after the other, the last of them now."""
+        ended = []
         for stage in boot.cloud_init.stages if boot.cloud_init else ():
             key = (len(boot.boots), stage.name)
             if stage.seconds is not None and key not in self._stages:
                 self._stages.add(key)
-                self.progress(f"cloud-init: {stage.name}", stage.seconds)
-        if activity is not None:
-            self._line.draw(str(activity), self._since)
+                ended.append((f"cloud-init: {stage.name}", stage.seconds))
+        left = sum(seconds for _, seconds in ended)
+        for what, seconds in ended:
+            left -= seconds
+            self.progress(what, seconds, ago=left)
 
     def end(self) -> None:
         """Nothing is watched any more."""

@@ -1,5 +1,6 @@
 """The options that make up a VM's spec, and what becomes of them: a spec, and a plan."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +13,7 @@ from vfio_kit.knowledge.provisioning import CUDAS, DRIVERS
 from vfio_kit.model.vm import CudaWay
 
 if TYPE_CHECKING:
-    from vfio_kit.model.vm import BakedImage, UpPlan
+    from vfio_kit.model.vm import BakedImage, Claim, UpPlan
     from vfio_kit.spec import BakeSpec, GuestSpec
 
 Command = Callable[..., Any]
@@ -309,7 +310,10 @@ def plan_from(
     from vfio_kit.plan import make_plan
 
     require_printable(state_dir, image_dir)
+    claims: tuple[Claim, ...] = ()
+    host_id = ""
     if root == Path("/"):
+        claims, host_id = _claims(state_dir.absolute(), spec.name), this_host()
         spec = with_fetched_image(spec, image_dir)
         if baked is None and spec.image:
             from vfio_kit.apply.manifest import baked_image
@@ -323,4 +327,26 @@ def plan_from(
         image_dir=str(image_dir.absolute()),
         tolerated=tolerated,
         baked=baked,
+        claims=claims,
+        host_id=host_id,
     )
+
+
+def _claims(state_dir: Path, name: str) -> "tuple[Claim, ...]":
+    """What the other VMs here have, as far as this user may know."""
+    from vfio_kit.apply.claims import claims_of
+
+    try:
+        return claims_of(state_dir, but=name)
+    except HostError:
+        return ()
+
+
+def this_host() -> str:
+    """What tells this host from others, and nothing else of it: machine-id(5) asks not to give its
+    value away. Empty where it has none."""
+    try:
+        machine_id = Path("/etc/machine-id").read_text().strip()
+    except OSError:
+        return ""
+    return hashlib.sha256(f"vfio-kit {machine_id}".encode()).hexdigest() if machine_id else ""

@@ -77,7 +77,8 @@ def _vm(name: str, state_dir: Path) -> Guest:
     record = folder.record()
     if record.address is None or not folder.outstanding():
         raise UsageError(f"{name!r} is not up", "vfio-kit list shows what is")
-    target = Target(record.address, 22, record.user, folder.identity, folder.known_hosts, name)
+    key = folder.login_key(record)
+    target = Target(record.address, 22, record.user, key, folder.known_hosts, name)
     return Guest(name, target, record.planned)
 
 
