@@ -25,7 +25,6 @@ from tests.machines import (
     write_machine,
 )
 from vfio_kit import __version__
-from vfio_kit.apply.journal import VmFolder
 from vfio_kit.cli import _COMMANDS, _cli
 from vfio_kit.model.vm import StepKind
 
@@ -593,17 +592,7 @@ def test_down_clears_what_a_kill_left_before_anything_was_written(tmp_path: Path
     assert vfio_kit("down", "vm", "--state-dir", tmp_path).exit_code == 2
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="up needs root")
-def test_up_says_of_a_vm_that_is_up_that_it_is(tmp_path: Path) -> None:
-    """Before it says that a VM has the GPU, which is that very one."""
-    folder = VmFolder(tmp_path / "vm")
-    folder.path.mkdir()
-    folder.begin(StepKind.START, {})
-    image = tmp_path / "image"
-    result = vfio_kit("up", "vm", "--gpu", "01:00.0", "--image", image, "--state-dir", tmp_path)
-    assert result.exit_code == 2
-    assert "'vm' is up, or half up, already" in result.stderr
-    assert "vfio-kit down vm" in result.stderr
+# up: test_up.py
 
 
 # bake: test_bake.py, and what is wrong before there is a VM
