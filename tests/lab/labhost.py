@@ -1,4 +1,4 @@
-"""The lab's host as a test sees it: run, put, get, fault, reboot."""
+"""The lab's host as a test sees it: run, put, get, fault, reboot, cut_power."""
 
 import subprocess
 from collections.abc import Sequence
@@ -58,6 +58,10 @@ class LabHost:
     def reboot(self) -> None:
         """Reboot the host and return once it has settled."""
         machine.reboot(self.say)
+
+    def cut_power(self) -> None:
+        """Cut the host's power, give it back, and return once it has settled."""
+        machine.cut_power(self.say)
 
     def _copy(self, sources: Sequence[str], destination: str) -> None:
         argv = ssh.copy(machine.state().port, sources, destination)

@@ -170,9 +170,8 @@ def _qemu_argv(topology: Topology, now: State, cards: list[str]) -> list[str]:
     """Return QEMU's command line.  The proxy device needs guest memory that can be shared."""
     state_dir = run_dir()
     argv = ["qemu-system-x86_64", "-name", f"lab-{topology.name}", "-nodefaults", "-no-user-config"]
-    argv += ["-machine", "q35,memory-backend=ram", "-accel", "tcg,thread=multi"]
-    argv += ["-cpu", _CPU, "-smp", "2", "-m", str(MEMORY_MIB), "-display", "none"]
-    argv += ["-object", f"memory-backend-memfd,id=ram,size={MEMORY_MIB}M,share=on"]
+    argv += ["-accel", "tcg,thread=multi", "-cpu", _CPU, "-display", "none"]
+    argv += _cpus_and_memory(topology.nodes)
     argv += [
         "-serial",
         f"file:{state_dir}/serial.log",
@@ -199,6 +198,20 @@ def _qemu_argv(topology: Topology, now: State, cards: list[str]) -> list[str]:
     for device in devices:
         argv += ["-device", device]
     return [*argv, *cards, *topology.extra]
+
+
+def _cpus_and_memory(nodes: int) -> list[str]:
+    """Return the options for a host with this many NUMA nodes: a socket of two CPUs each."""
+    memory = "memory-backend-memfd,size={}M,share=on,id=ram{}"
+    argv = ["-smp", f"{2 * nodes},sockets={nodes},cores=2", "-m", str(MEMORY_MIB)]
+    if nodes == 1:
+        one = ["-machine", "q35,memory-backend=ram", "-object", memory.format(MEMORY_MIB, "")]
+        return [*argv, *one]
+    argv += ["-machine", "q35"]
+    for node in range(nodes):
+        argv += ["-object", memory.format(MEMORY_MIB // nodes, node)]
+        argv += ["-numa", f"node,nodeid={node},memdev=ram{node},cpus={2 * node}-{2 * node + 1}"]
+    return argv
 
 
 def _disk_file(number: int) -> Path:
@@ -243,6 +256,16 @@ def reboot(say: Say) -> None:
     replace(now, boots=now.boots + 1).save()
     argv = ssh.command(now.port, "root", ["systemctl reboot"])
     subprocess.run(argv, stdin=subprocess.DEVNULL, timeout=60, check=False)
+    ssh.close_masters()
+    _wait_until_usable(started, say)
+
+
+def cut_power(say: Say) -> None:
+    """Reset the host as if its power were cut: nothing is written back; return once SSH answers."""
+    now = state()
+    started = time.monotonic()
+    replace(now, boots=now.boots + 1).save()
+    qmp.execute(run_dir() / "qmp", "system_reset")
     ssh.close_masters()
     _wait_until_usable(started, say)
 
