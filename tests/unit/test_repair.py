@@ -4,9 +4,11 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
+import vfio_kit
 from tests.unit.test_journal import RECORD
 from tests.unit.values import host
 from tests.unit.whole_vm import (
@@ -22,11 +24,14 @@ from tests.unit.whole_vm import (
     this_host,
     whole_vm,
 )
+from vfio_kit.analysis.leftovers import State
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import VmFolder
 from vfio_kit.apply.repair import Found, Mended, Repair
 from vfio_kit.cli import _cli
+from vfio_kit.cli.repair_command import document_of
 from vfio_kit.errors import UsageError
+from vfio_kit.knowledge.leftovers import Mend
 from vfio_kit.model import Host
 from vfio_kit.model.vm import StepKind
 
@@ -274,18 +279,48 @@ def test_a_started_step_of_this_boot_keeps_the_domain_that_is_not_ours(
 # The command: where there is no libvirt to ask, and nothing that needs it
 
 
-def vfio_kit(*arguments: str | Path) -> tuple[int, str, str]:
+def command(*arguments: str | Path) -> tuple[int, str, str]:
     result = CliRunner().invoke(_cli, [str(word) for word in arguments], prog_name="vfio-kit")
     return result.exit_code, result.stdout, result.stderr
 
 
 def test_all_is_well_where_there_is_nothing(tmp_path: Path) -> None:
-    status, out, _ = vfio_kit("repair", "--check", "--state-dir", tmp_path / "none")
+    status, out, _ = command("repair", "--check", "--state-dir", tmp_path / "none")
     assert (status, out) == (0, "all is well: 0 VMs, nothing left over\n")
 
 
+SCHEMA = json.loads(
+    (Path(vfio_kit.__file__).parent / "schemas/repair-1.schema.json").read_text("utf-8")
+)
+
+
+def test_the_schema_knows_every_state_and_mend() -> None:
+    properties = SCHEMA["properties"]
+    assert properties["vms"]["items"]["properties"]["state"]["enum"] == list(State)
+    assert properties["leftovers"]["items"]["properties"]["mend"]["enum"] == list(Mend)
+
+
+def test_the_document_is_as_its_schema_says(vm: VmFolder, libvirt: Hypervisor) -> None:
+    libvirt.destroy("vm")
+    forget(libvirt)
+    vm.domain_xml.write_text("<domain/>")
+    (vm.path / ".vm.json.tmp").touch()
+    repair = run(vm.path.parent, libvirt)
+    found = repair.look()
+    results = repair.mend(found)
+    document = document_of(found, results, repair.look())
+    jsonschema.validate(document, SCHEMA)
+    assert [(left["word"], left["mended"]) for left in document["leftovers"]] == [
+        ("ended", True),
+        ("undefined", False),
+        ("temporary", True),
+    ]
+    assert (document["healthy"], document["vms"]) == (False, [{"name": "vm", "state": "lost"}])
+    assert "define the domain" in document["leftovers"][1]["failure"]
+
+
 def test_the_json_of_nothing(tmp_path: Path) -> None:
-    status, out, _ = vfio_kit("repair", "--check", "--json", "--state-dir", tmp_path)
+    status, out, _ = command("repair", "--check", "--json", "--state-dir", tmp_path)
     assert status == 0
     assert json.loads(out) == {
         "schema": "vfio-kit/repair/1",

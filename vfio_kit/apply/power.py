@@ -6,12 +6,14 @@ The functions that change something need the VM's lock, which the caller holds.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from vfio_kit.analysis.drift import drift
 from vfio_kit.analysis.leftovers import VmFacts
 from vfio_kit.apply import hugepages, service
 from vfio_kit.apply.claims import require_unclaimed
+from vfio_kit.apply.command import ask
 from vfio_kit.apply.facts import vm_facts
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import VmFolder, VmRecord
@@ -28,6 +30,8 @@ _PRESS_AGAIN = 20.0
 """Seconds between two presses of the power button: a guest that still boots takes no notice."""
 _POWER = (StepKind.START, StepKind.HUGEPAGES)
 """What a VM that is off has not."""
+_SETTLE = 60
+"""Seconds for udev, at the most."""
 _ONE_CPU = CpuTopology(1, 1, 1)
 """Where only the memory of a placement counts."""
 
@@ -114,6 +118,7 @@ def start_again(
     record = folder.record()
     with host_lock(folder.path.parent, say):
         _put_back(folder, hypervisor, progress)  # of another boot, or of a guest's own end
+        _settle()
         _require_files(folder)
         _require_devices(record, read_host())
         _require_free(folder, record, hypervisor)
@@ -121,6 +126,12 @@ def start_again(
         _define(folder, record, hypervisor, progress)
         _take_hugepages(folder, record, progress)
         _start(folder, record, hypervisor, progress)
+
+
+def _settle() -> None:
+    """At boot drivers are still coming: what a function has when they have come is what it had."""
+    with suppress(HypervisorError):  # a host without udev
+        ask(["udevadm", "settle", f"--timeout={_SETTLE}"])
 
 
 def _require_files(folder: VmFolder) -> None:

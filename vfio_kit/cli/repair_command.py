@@ -17,6 +17,7 @@ from vfio_kit.cli.common import (
     without_control,
     wrapped,
 )
+from vfio_kit.cli.connect import connectable
 from vfio_kit.errors import HypervisorError, Refused
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Mend nothing: exit status 3 where there is something.")
 @json_option
 @state_dir_option
+@connectable
 @click.pass_context
 def command(
     ctx: click.Context, names: tuple[str, ...], check: bool, as_json: bool, state_dir: Path
@@ -62,7 +64,7 @@ def command(
             after = run.look(names)
     still = _all(after)
     if as_json:
-        print_json(_json(found, mended, after))
+        print_json(document_of(found, mended, after))
     else:
         _print(found, mended)
     failures = [result.failure for result in mended if result.failure is not None]
@@ -124,7 +126,8 @@ _DONE = {
 }
 
 
-def _json(found: "Found", mended: "Sequence[Mended]", after: "Found") -> dict[str, Any]:
+def document_of(found: "Found", mended: "Sequence[Mended]", after: "Found") -> dict[str, Any]:
+    """The JSON document: what was found, what became of it, and how the VMs are now."""
     from vfio_kit.analysis.leftovers import state_of
 
     results = _by_kind(mended)

@@ -1,5 +1,6 @@
 """vfio-kit start"""
 
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,15 @@ from vfio_kit.cli.common import (
     step,
     uninterrupted,
 )
+from vfio_kit.cli.connect import connectable
 from vfio_kit.errors import HypervisorError, VfioKitError
 
 if TYPE_CHECKING:
     from vfio_kit.apply.hypervisor import Hypervisor
     from vfio_kit.apply.journal import VmFolder
+
+_BOOT = 60.0
+"""Seconds for libvirt, where systemd starts the VM."""
 
 
 @click.command("start")
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     help="For the guest to answer over SSH.",
 )
 @state_dir_option
+@connectable
 def command(name: str, no_wait: bool, timeout: int, state_dir: Path) -> None:
     """Switch on a VM that is off: after stop, after a reboot of the host, after its own end.
 
@@ -47,7 +53,8 @@ def command(name: str, no_wait: bool, timeout: int, state_dir: Path) -> None:
     check_name(name)
     require_root("start")
     folder = VmFolder(state_dir.absolute() / name)
-    with Hypervisor() as hypervisor:
+    # At boot libvirt may still be on its way.
+    with Hypervisor(patience=_BOOT if os.environ.get("VFIO_KIT_UNIT") else 0) as hypervisor:
         # Without the VM's lock: `up` has it while systemd learns that the VM runs.
         if power.is_up(power.look(folder, hypervisor)):
             step(f"{name} is up already")
