@@ -5,6 +5,9 @@ import subprocess
 from pathlib import Path
 
 _PACKAGES = {
+    "cvtsudoers": "sudo",
+    "node": "nodejs",
+    "visudo": "sudo",
     "virt-xml-validate": "libvirt-clients",
     "shellcheck": "shellcheck",
     "bash": "bash",
