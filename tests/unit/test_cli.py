@@ -536,6 +536,21 @@ def test_no_vm_is_up(tmp_path: Path) -> None:
     assert document(result) == {"schema": "vfio-kit/list/1", "vms": []}
 
 
+def test_a_damaged_vm_is_listed_as_such(tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "journal.jsonl").write_text("no journal\n")
+    result = vfio_kit("list", "--state-dir", tmp_path)
+    assert result.exit_code == 0
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["NAME", "STATE", "ADDRESS", "GPUS"],
+        ["broken", "damaged", "-", "-"],
+    ]
+    assert "warning: broken: " in result.stderr and "vfio-kit repair --check" in result.stderr
+    (vm,) = document(vfio_kit("list", "--json", "--state-dir", tmp_path))["vms"]
+    assert (vm["name"], vm["state"], vm["condition"]) == ("broken", "not defined", "damaged")
+
+
 def test_a_vm_that_is_unknown_cannot_be_taken_down(tmp_path: Path) -> None:
     result = vfio_kit("down", "../vm", "--state-dir", tmp_path)
     assert (result.exit_code, "is no name for a VM" in result.stderr) == (2, True)

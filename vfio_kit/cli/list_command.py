@@ -1,12 +1,18 @@
 """vfio-kit list"""
 
+import contextlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfio_kit.cli.common import json_option, print_json, state_dir_option
+from vfio_kit.cli.common import json_option, print_json, state_dir_option, without_control
 from vfio_kit.errors import VfioKitError
+
+if TYPE_CHECKING:
+    from vfio_kit.analysis.leftovers import VmFacts
+    from vfio_kit.apply.hypervisor import DomainState
+    from vfio_kit.apply.journal import VmFolder
 
 
 @click.command("list")
@@ -40,30 +46,52 @@ def command(ctx: click.Context, as_json: bool, uris: tuple[str, ...], state_dir:
 
 
 def vms_here(state_dir: Path) -> list[dict[str, Any]]:
-    """The objects of `vms` in the JSON, for the VMs of this host."""
-    from vfio_kit.apply.hypervisor import Hypervisor
+    """The objects of `vms` in the JSON, for the VMs of this host; none of those that are down."""
+    from vfio_kit.analysis.leftovers import State, leftovers_of, state_of
+    from vfio_kit.apply.facts import vm_facts
     from vfio_kit.apply.journal import folders
 
-    records = []
-    for folder in folders(state_dir):
-        try:
-            if folder.outstanding():
-                records.append(folder.record())
-        except VfioKitError as error:  # one damaged VM does not hide the others
-            click.secho(f"warning: {folder.name}: {error.message}", fg="yellow", err=True)
-    states: dict[str, str] = {}
-    if records:
-        with Hypervisor() as hypervisor:
-            states = {domain.uuid: domain.state for domain in hypervisor.domains()}
-    return [
-        {
-            "name": record.name,
-            "state": states.get(record.uuid, "not defined"),
-            "address": record.address,
-            "gpus": list(record.gpus),
-        }
-        for record in records
-    ]
+    first = [(folder, vm_facts(folder, {})) for folder in folders(state_dir)]
+    kept = [(folder, facts) for folder, facts in first if state_of(facts) is not State.DOWN]
+    # libvirt is asked where there is something to ask.
+    domains = _domains() if any(facts.damage is None for _, facts in kept) else {}
+    vms, wrong = [], False
+    for folder, _ in kept:
+        facts = vm_facts(folder, domains)
+        if facts.damage is not None:
+            _warn(f"{folder.name}: {facts.damage}")
+        wrong = wrong or bool(leftovers_of(facts))
+        vms.append(_vm(folder, facts))
+    if wrong:
+        click.echo("next: vfio-kit repair --check says what is not as it should be", err=True)
+    return vms
+
+
+def _domains() -> "dict[str, DomainState]":
+    from vfio_kit.apply.hypervisor import Hypervisor
+
+    with Hypervisor() as hypervisor:
+        return {domain.name: domain for domain in hypervisor.domains()}
+
+
+def _vm(folder: "VmFolder", facts: "VmFacts") -> dict[str, Any]:
+    """state is libvirt's word, condition is ours; a record that is damaged tells nothing."""
+    from vfio_kit.analysis.leftovers import state_of
+
+    record = None
+    with contextlib.suppress(VfioKitError):  # said by the condition
+        record = folder.record()
+    return {
+        "name": folder.name,
+        "state": facts.domain or "not defined",
+        "condition": state_of(facts).value,
+        "address": None if record is None else record.address,
+        "gpus": [] if record is None else list(record.gpus),
+    }
+
+
+def _warn(text: str) -> None:
+    click.secho(without_control(f"warning: {text}"), fg="yellow", err=True)
 
 
 HEAD = ("NAME", "STATE", "ADDRESS", "GPUS")
@@ -71,7 +99,9 @@ HEAD = ("NAME", "STATE", "ADDRESS", "GPUS")
 
 def cells_of(vm: dict[str, Any]) -> tuple[str, ...]:
     """A VM's line of the table."""
-    return vm["name"], vm["state"], vm["address"] or "-", ", ".join(vm["gpus"])
+    # A host with an older vfio-kit has no condition.
+    state = vm.get("condition") or vm["state"]
+    return vm["name"], str(state), vm["address"] or "-", ", ".join(vm["gpus"]) or "-"
 
 
 def print_table(rows: list[tuple[str, ...]]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vfio_kit.cli.common import require_root, state_dir_option, step, uninterrupted
+from vfio_kit.cli.connect import connectable
 
 if TYPE_CHECKING:
     from vfio_kit.apply.hypervisor import Hypervisor
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     help="For the guest to shut itself down; then it is switched off.",
 )
 @state_dir_option
+@connectable
 def command(name: str, timeout: int, state_dir: Path) -> None:
     """Switch a VM off, and keep it.
 
