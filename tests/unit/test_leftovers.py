@@ -212,7 +212,24 @@ CASES: tuple[tuple[str, VmFacts, State, list[tuple[str, Mend]]], ...] = (
         "its first boot failed, and then it was switched off",
         VmFacts("vm", until(StepKind.WAIT, done=False), domain="shut off", logged_in=True),
         State.HALF_UP,
+        [("first-boot-off", Mend.TELL), ("ended", Mend.STOP)],
+    ),
+    (
+        "its first boot failed, and it was stopped",
+        VmFacts(
+            "vm",
+            without(until(StepKind.WAIT, done=False), StepKind.START, StepKind.HUGEPAGES),
+            domain="shut off",
+            logged_in=True,
+        ),
+        State.HALF_UP,
         [("first-boot-off", Mend.TELL)],
+    ),
+    (
+        "its first boot failed, and it runs",
+        VmFacts("vm", until(StepKind.WAIT, done=False), domain="running", logged_in=True),
+        State.FIRST_BOOT,
+        [("first-boot", Mend.TELL)],
     ),
     ("damaged", VmFacts("vm", damage="journal.jsonl:3"), State.DAMAGED, [("damaged", Mend.TELL)]),
     (
@@ -271,7 +288,7 @@ def test_nothing_that_runs_is_mended_but_what_was_going_down() -> None:
 
 def test_every_kind_is_met_above_and_says_what_to_do() -> None:
     words = {word for case in CASES for word, _ in case[3]}
-    words |= {"half-up", "half-down", "first-boot", "unknown-domain"}
+    words |= {"half-up", "half-down", "unknown-domain"}
     assert {kind.word for kind in KINDS} == words
     for kind in KINDS:
         assert kind.meaning and not kind.meaning.endswith(".")

@@ -1,6 +1,7 @@
 """`stop` and `start`: what a VM took goes and comes with it, and the journal knows."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -235,19 +236,21 @@ def test_a_start_that_failed_is_put_back(vm: VmFolder, libvirt: Hypervisor) -> N
 def test_a_vm_that_is_half_up_or_down_is_sent_to_up_and_down(
     vm: VmFolder, libvirt: Hypervisor
 ) -> None:
-    power.require_whole(power.look(vm, libvirt))
+    power.require_kept(power.look(vm, libvirt))
     vm.undone(StepKind.WAIT)
     vm.begin(StepKind.WAIT, {})
+    power.require_kept(power.look(vm, libvirt))
+    vm.save(replace(vm.record(), address=None))
     with pytest.raises(UsageError, match="has not ended") as caught:
-        power.require_whole(power.look(vm, libvirt))
+        power.require_kept(power.look(vm, libvirt))
     assert "vfio-kit up vm" in caught.value.hint
     vm.begin_down()
     with pytest.raises(UsageError, match="is half down"):
-        power.require_whole(power.look(vm, libvirt))
+        power.require_kept(power.look(vm, libvirt))
     for kind in steps(vm):
         vm.undone(kind)
     with pytest.raises(UsageError, match="is down"):
-        power.require_whole(power.look(vm, libvirt))
+        power.require_kept(power.look(vm, libvirt))
 
 
 @pytest.mark.parametrize("command", ["start", "stop", "repair"])

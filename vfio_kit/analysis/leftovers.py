@@ -101,6 +101,12 @@ class VmFacts:
         wait = self.step(StepKind.WAIT)
         return self.logged_in if wait is None else wait.done
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether somebody could log in to it: it is switched off and on, and only `down` takes it
+        away, whatever became of its first boot."""
+        return bool(self.steps) and not self.going_down and (self.is_whole or self.logged_in)
+
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
@@ -166,12 +172,15 @@ def _found(vm: VmFacts) -> Iterator[Leftover]:
     elif vm.going_down:
         left = listed([step.kind.value for step in vm.steps])
         yield _leftover(HALF_DOWN, vm.name, f"not undone yet: {left}")
-    elif vm.is_whole:
-        yield from _of_a_whole_one(vm)
+    elif vm.is_kept:
+        if not vm.is_whole:
+            kind = FIRST_BOOT if vm.runs else FIRST_BOOT_OFF
+            yield _leftover(kind, vm.name, f"it is {vm.domain or 'gone from libvirt'}")
+        yield from _of_a_kept_one(vm)
     elif vm.runs:
         yield _leftover(FIRST_BOOT, vm.name, f"it is {vm.domain}")
     else:
-        yield _leftover(FIRST_BOOT_OFF if vm.logged_in else HALF_UP, vm.name, _how_far(vm))
+        yield _leftover(HALF_UP, vm.name, _how_far(vm))
     if vm.temporary:
         yield temporary_files(vm.name, vm.temporary)
 
@@ -185,7 +194,7 @@ def _how_far(vm: VmFacts) -> str:
     )
 
 
-def _of_a_whole_one(vm: VmFacts) -> Iterator[Leftover]:
+def _of_a_kept_one(vm: VmFacts) -> Iterator[Leftover]:
     start = vm.step(StepKind.START)
     gone = tuple(path for step in vm.steps for path in step.missing)
     if gone:

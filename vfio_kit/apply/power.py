@@ -54,15 +54,18 @@ def is_off(vm: VmFacts) -> bool:
     return not vm.runs and not any(vm.step(kind) for kind in _POWER)
 
 
-def require_whole(vm: VmFacts) -> None:
-    """Raises UsageError for a VM that is half up or half down: there is no off and on for it."""
+def require_kept(vm: VmFacts) -> None:
+    """Raises UsageError for a VM that is half up or half down: there is no off and on for it.
+
+    One whose first boot failed after somebody could log in is kept as it is.
+    """
     if not vm.steps:
         raise UsageError(f"{vm.name!r} is down", "vfio-kit up makes it anew")
     if vm.going_down:
         raise UsageError(f"{vm.name!r} is half down", f"to the end: vfio-kit down {vm.name}")
-    if not vm.is_whole:
+    if not vm.is_kept:
         raise UsageError(
-            f"the first boot of {vm.name!r} has not ended",
+            f"nobody could log in to {vm.name!r} yet: its first boot has not ended",
             f"wait for it: vfio-kit up {vm.name} with the same options; "
             f"or take it away: vfio-kit down {vm.name}",
         )
@@ -108,7 +111,7 @@ def start_again(
     progress: Progress,
     say: Said = lambda _line: None,
 ) -> None:
-    """Starts a VM that is off, with its devices and its hugepages; needs it to be whole.
+    """Starts a VM that is off, with its devices and its hugepages; needs it to be kept.
 
     read_host  reads the host as it is under its lock.
 

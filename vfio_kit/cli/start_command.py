@@ -70,7 +70,7 @@ def _start(folder: "VmFolder", hypervisor: "Hypervisor") -> None:
     from vfio_kit.cli.common import read_named_host
 
     vm = power.look(folder, hypervisor)
-    power.require_whole(vm)
+    power.require_kept(vm)
     if vm.runs:
         raise HypervisorError(
             f"{folder.name!r} runs, and was not started by vfio-kit on this boot of the host",

@@ -45,7 +45,7 @@ def command(name: str, timeout: int, state_dir: Path) -> None:
             step(f"{name} is off already")
             return
         with folder.locked():
-            power.require_whole(power.look(folder, hypervisor))
+            power.require_kept(power.look(folder, hypervisor))
             _shut_down(folder, hypervisor, timeout)
             with uninterrupted():
                 power.put_back(folder, hypervisor, step, step)

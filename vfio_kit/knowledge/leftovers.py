@@ -51,9 +51,9 @@ FIRST_BOOT = LeftoverKind(
 )
 FIRST_BOOT_OFF = LeftoverKind(
     "first-boot-off",
-    "the VM is off, and its first boot did not end: somebody could log in to it before",
+    "the VM is off, and its first boot did not end, though somebody could log in to it",
     Mend.TELL,
-    _DOWN + "; or vfio-kit up {vm} with the same options, which makes it anew",
+    "vfio-kit start {vm} switches it on as it is; or take it away: " + _DOWN,
 )
 REBOOTED = LeftoverKind(
     "rebooted",

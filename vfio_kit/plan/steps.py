@@ -69,8 +69,8 @@ def _pages(domain: DomainPlan, pages: Hugepages) -> str:
 def _autostart(spec: GuestSpec, name: str) -> list[Step]:
     if not spec.autostart:
         return []
-    what = f"have the host start it when it boots: systemctl enable vfio-kit@{name}"
-    return [Step(StepKind.AUTOSTART, what, f"systemctl disable vfio-kit@{name}")]
+    what = f"have the host start it when it boots: systemctl enable vfio-kit@{name}.service"
+    return [Step(StepKind.AUTOSTART, what, f"systemctl disable vfio-kit@{name}.service")]
 
 
 def _installed(software: Software) -> str:
