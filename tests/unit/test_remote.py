@@ -380,6 +380,16 @@ def test_a_wrong_spec_is_told_where_it_lies_and_nobody_is_asked(tmp_path: Path) 
     assert (result.exit_code, f"{spec}:3: memory" in result.stderr) == (2, True)
 
 
+def test_a_saved_plan_goes_along_and_brings_its_own_options(tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text("{}")
+    keep = f"head -n 1 > {tmp_path}/request; {HELLO}"
+    with GpuHost(tmp_path / "host", tools={"vfio-kit": keep}) as host:
+        result = vfio_kit("up", "vm", "--plan", plan, "--connect", host.uri)
+    assert result.exit_code == 0, result.stderr
+    assert list(Request.read((tmp_path / "request").read_bytes()).files.values()) == [b"{}"]
+
+
 def test_an_image_is_the_hosts(tmp_path: Path) -> None:
     words = ("up", "vm", "--gpu", "01:00.0", "--connect", GONE)
     result = vfio_kit(*words, "--image", "jammy.img")

@@ -231,8 +231,11 @@ def _relay(ctx: click.Context, host: "RemoteHost") -> None:
 
 
 def _check_spec(ctx: click.Context) -> None:
-    """What is wrong with a spec is said here, where its file is, before anything is asked."""
-    if "spec_file" in ctx.params:
+    """What is wrong with a spec is said here, where its file is, before anything is asked.
+
+    A saved plan has its options in it, which the host lays the others over.
+    """
+    if "spec_file" in ctx.params and ctx.params.get("plan_file") is None:
         from vfio_kit.cli.spec_options import spec_from
 
         values = dict(ctx.params)
