@@ -4,6 +4,7 @@ Real folders and journals; there is neither libvirt nor a GPU here, so what goes
 refused, and shown to work in the virtual host (tests/lab).
 """
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -120,6 +121,43 @@ def test_two_at_once_for_one_gpu(vm: VmFolder, up: Callable[..., Result]) -> Non
         "is at work on"
     ) in result.stderr
     assert not (vm.path.parent / "second").exists()
+
+
+def test_a_dry_run_is_what_plan_is(tmp_path: Path) -> None:
+    """On a host without the GPU it is refused with the same words, and nobody need be root."""
+    words = ("--gpu", "fe:1e.0", "--image-dir", tmp_path, "--state-dir", tmp_path)
+    planned, tried = vfio_kit("plan", *words), vfio_kit("up", "vm", *words, "--dry-run")
+    assert (tried.exit_code, tried.stdout, tried.stderr) == (
+        planned.exit_code,
+        planned.stdout,
+        planned.stderr,
+    )
+    assert planned.exit_code != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_that_was_written_down_brings_its_options_along(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(
+        json.dumps(
+            {
+                "schema": "vfio-kit/plan/2",
+                "spec": {"name": "x", "gpus": ["0000:fe:1e.0"], "memory": 1023},
+            }
+        )
+    )
+    folders = ("--image-dir", tmp_path, "--state-dir", tmp_path)
+    words = ("vm", "--plan", tmp_path / "plan.json", *folders)
+    odd = vfio_kit("up", *words)
+    assert odd.exit_code == 2 and "1023" in odd.stderr
+    given = vfio_kit("up", *words, "--memory", "1024")
+    assert "0000:fe:1e.0" in given.stderr and "1023" not in given.stderr
+
+
+def test_what_is_no_plan_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("{}")
+    result = vfio_kit("up", "vm", "--gpu", "01:00.0", "--plan", tmp_path / "plan.json")
+    assert result.exit_code == 2
+    assert "is no plan of this version" in result.stderr
 
 
 def test_down_names_who_is_at_work(vm: VmFolder) -> None:

@@ -1,7 +1,7 @@
 """The options that make up a VM's spec, and what becomes of them: a spec, and a plan."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -241,11 +241,32 @@ def _with_options(function: Command, rows: tuple[tuple[str, Any], ...]) -> Comma
     )(function)
 
 
-def spec_from(spec_file: Path | None, name: str | None, values: dict[str, Any]) -> "GuestSpec":
-    """The spec of a command's parameters; takes the spec's options out of `values`."""
+def spec_from(
+    spec_file: Path | None,
+    name: str | None,
+    values: dict[str, Any],
+    saved: Mapping[str, Any] | None = None,
+) -> "GuestSpec":
+    """The spec of a command's parameters; takes the spec's options out of `values`.
+
+    saved  the spec of a plan that was written down: it serves where no file is given.
+    """
     from vfio_kit.spec import load_spec
 
-    return load_spec(spec_file, _taken(name, _SPEC_OPTIONS, values))
+    options = _taken(name, _SPEC_OPTIONS, values)
+    if saved is not None and spec_file is None:
+        given = {key: value for key, value in options.items() if value is not None}
+        options = {**dict(_dotted(saved)), **given}
+    return load_spec(spec_file, options)
+
+
+def _dotted(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """A spec's values by their keys in full: ssh.user."""
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def bake_spec_from(spec_file: Path | None, name: str, values: dict[str, Any]) -> "BakeSpec":

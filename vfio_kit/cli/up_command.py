@@ -24,7 +24,8 @@ from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
     "--plan",
     "plan_file",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="What `plan --json` wrote: refuse where anything is not as it was then.",
+    help="What `plan --json` wrote: its options serve, and where anything is not as it was then, "
+    "it is refused.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be done, as `plan` does, and change nothing."
@@ -65,17 +66,17 @@ def command(
     from vfio_kit.cli.up_report import UpReport
     from vfio_kit.cli.up_run import UpRun
 
-    spec = spec_from(spec_file, name, values)
-    if dry_run:
-        from vfio_kit.cli.plan_command import show_plan
-
-        show_plan(plan_from(Path("/"), spec, state_dir, image_dir), spec, as_json)
-        return
     looked_at = None
     if plan_file is not None:
         from vfio_kit.cli.plan_command import saved_plan
 
         looked_at = saved_plan(plan_file)
+    spec = spec_from(spec_file, name, values, looked_at and looked_at.get("spec"))
+    if dry_run:
+        from vfio_kit.cli.plan_command import show_plan
+
+        show_plan(plan_from(Path("/"), spec, state_dir, image_dir), spec, as_json)
+        return
     require_root("up")
     report = UpReport()
     folder = VmFolder(state_dir.absolute() / spec.name)

@@ -77,7 +77,7 @@ class UpRun:
         if changes:
             raise Refused(
                 f"the plan is not any more what was looked at: {'; '.join(changes)}",
-                "look at it again: vfio-kit plan --json, with these options",
+                "look at it again: vfio-kit plan, with these options",
             )
 
     def _bring_up(self, plan: "UpPlan") -> None:
