@@ -157,6 +157,12 @@ def test_where_nobody_knows_the_gpus_node_the_guest_is_on_one_all_the_same() -> 
     assert codes(found) == []
 
 
+def test_where_nobody_knows_and_no_node_holds_it_the_one_with_most_memory() -> None:
+    placement, found = placed(nodes_of(6048, 7048), (gpu(None),))
+    assert placement.pages == ((0, 1596), (1, 2500))
+    assert "NUMA node 1 has room for 5000 MiB" in found["VK701"].message
+
+
 # Hosts that tell less.
 
 
@@ -259,7 +265,15 @@ def test_vcpus_that_find_no_cores_float_over_what_nobody_has() -> None:
 def test_vcpus_that_would_float_over_everything_are_left_to_the_kernel() -> None:
     placement, found = placed(one_node(cores("0-3")))
     assert placement == Placement(CpuTopology(1, 4, 1))
+    assert list(found) == ["VK703"]
     assert "float over all CPUs of the host" in found["VK703"].message
+
+
+def test_where_other_vms_have_all_cpus_nothing_is_pinned() -> None:
+    """Not even the host's own are free: the other VM was planned when there were more of them."""
+    everything = (Claim("a", cpus=frozenset(range(16))),)
+    placement, found = placed(claims=everything)
+    assert (placement.vcpus, placement.emulator, codes(found)) == ((), (), ["VK703"])
 
 
 def test_more_vcpus_than_the_host_has_cpus() -> None:
@@ -360,6 +374,30 @@ def test_few_nodes_count_more_than_near_ones() -> None:
     platform = nodes_of(65536, 4048, 3048, 9000, distances=far_near)
     assert placed(platform)[0].pages == ((1, 1000), (3, 3096))
     assert placed(platform, memory_mib=2 * 4500)[0].pages == ((0, 3500), (1, 1000))
+
+
+def test_nodes_that_hold_it_exactly() -> None:
+    far_near = {1: (20, 10, 30)}
+    exactly = nodes_of(2048 + 6192, 2048 + 2000, 65536, distances=far_near)
+    assert placed(exactly)[0].pages == ((0, 3096), (1, 1000))
+    assert placed(exactly, memory_mib=8194)[0].pages == ((1, 1000), (2, 3097))
+
+
+@pytest.mark.parametrize(
+    ("total", "reserved"), [(1024, 256), (4096, 256), (16384, 1024), (32768, 2048), (262144, 2048)]
+)
+def test_of_each_node_some_memory_stays_for_the_host(total: int, reserved: int) -> None:
+    platform = Platform(nodes=(node(0, total, total=total), node(1, total, total=total)))
+    most = total - reserved
+    assert placed(platform, page_kib=None, memory_mib=most)[0].nodes == (1,)
+    assert placed(platform, page_kib=None, memory_mib=most + 1)[0].nodes == (0, 1)
+
+
+def test_what_others_take_of_a_page_is_all_of_it() -> None:
+    huge = tuple(NumaNode(n, {1048576: (4, 4)}, 65536, 2048) for n in (0, 1))
+    claims = (Claim("a", memory_mib=((1, 1025),)),)
+    fields: dict[str, Any] = {"page_kib": 1048576, "memory_mib": 3072, "claims": claims}
+    assert placed(Platform(nodes=huge), **fields)[0].pages == ((0, 1), (1, 2))
 
 
 def test_what_other_vms_are_about_to_take_is_not_there() -> None:

@@ -26,15 +26,15 @@ def cores_of(cpus: Iterable[Cpu]) -> tuple[Core, ...]:
 
 
 def host_cores(cores: Sequence[Core]) -> frozenset[Core]:
-    """What the host keeps: the first core of each node, and that of its first CPU.
+    """What the host keeps of cores in their order: the first of each node.
 
-    Of the first CPU Linux makes use that it makes of no other: it is the one that cannot be taken
-    offline on x86, and where interrupts go that nobody has moved.
+    That of the host's first CPU is among them, of which Linux makes use that it makes of no other:
+    on x86 it cannot be taken offline, and interrupts are there that nobody has moved.
     """
     first: dict[int, Core] = {}
     for core in cores:
         first.setdefault(core.node, core)
-    return frozenset((*first.values(), *cores[:1]))
+    return frozenset(first.values())
 
 
 def pinned(cores: Sequence[Core], vcpus: int) -> tuple[CpuTopology, tuple[tuple[int, ...], ...]]:
