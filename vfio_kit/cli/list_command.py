@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vfio_kit.cli.common import json_option, print_json, state_dir_option, without_control
+from vfio_kit.cli.connect import next_words
 from vfio_kit.errors import VfioKitError
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def vms_here(state_dir: Path) -> list[dict[str, Any]]:
         wrong = wrong or bool(leftovers_of(facts))
         vms.append(_vm(folder, facts))
     if wrong:
-        click.echo("next: vfio-kit repair --check says what is not as it should be", err=True)
+        command = f"vfio-kit repair --check{next_words()}"
+        click.echo(f"next: {command}, for what is not as it should be", err=True)
     return vms
 
 
