@@ -257,7 +257,12 @@ def _run(text: str) -> Tree:
         folder = Path(name)
         (folder / "script").write_text(text, "utf-8")
         argv = folder / "argv"
-        environment = {"PATH": f"{_tools()}:/usr/bin:/bin", "ARGV": str(argv), "LC_ALL": "C.UTF-8"}
+        environment = {
+            "PATH": f"{_tools()}:/usr/bin:/bin",
+            "ARGV": str(argv),
+            "LC_ALL": "C.UTF-8",
+            "BASH_FUNC_ulimit%%": "() { echo unlimited; }",
+        }
         done = subprocess.run(
             ["bash", "script"],
             cwd=folder,
@@ -267,6 +272,8 @@ def _run(text: str) -> Tree:
             encoding="utf-8",
             timeout=60,
         )
+        starts_qemu = "\nqemu-system-x86_64 " in text
+        assert argv.exists() == starts_qemu, f"exit {done.returncode}: {done.stderr}"
         words = argv.read_text("utf-8").split("\0")[:-1] if argv.exists() else None
         made = {path.name for path in folder.iterdir()} - {"script", "argv"}
         assert not made, f"the script made {made}"
@@ -330,11 +337,19 @@ def test_every_word_that_means_harm_is_read_as_itself(output: str, boot: str) ->
 def test_every_text_that_can_be_chosen_is_somewhere() -> None:
     """Else the test above would compare nothing."""
     whole = Wanted("gpu-vm", "debian-12", "470", "direct", True, _HARMLESS)
-    files = "".join(map(repr, (read_back(output, whole, _HARMLESS) for output in OUTPUTS)))
-    # What the journal, the record and the command line alone have.
-    elsewhere = {"IMAGE", "BUNDLE", "IDENTITY", "DEVICENAME", "STATEDIR"}
-    missing = {twin for twin, text in _HARMLESS.items() if text not in files}
-    assert missing <= elsewhere | {"OPTIONROM"}
+    machine = {"KERNEL", "INITRD", "OPTIONROM", "IMAGEDIR"}
+    places = {
+        "libvirt": machine | {"NETWORK"},
+        "qemu": machine,
+        "microvm": machine,
+        "cloud-init": {"COMMENT", "HOSTKEY"},
+        "bundle": set(),
+    }
+    # The rest is in the journal, the record and on the command line alone.
+    for output, names in places.items():
+        said = repr(read_back(output, whole, _HARMLESS))
+        assert {twin for twin, text in _HARMLESS.items() if text in said} == names, output
+    assert places.keys() == OUTPUTS.keys()
 
 
 def test_a_script_that_runs_a_value_is_caught() -> None:
