@@ -16,8 +16,11 @@ from click.testing import Result
 from tests.unit.test_cli import vfio_kit
 from tests.unit.test_journal import RECORD
 from tests.unit.test_locks import another_holds
+from vfio_kit.apply.bounded import Hung
 from vfio_kit.apply.journal import VmFolder
 from vfio_kit.apply.locks import holder_of
+from vfio_kit.cli.hung import naming_holders
+from vfio_kit.errors import HypervisorError
 from vfio_kit.model.vm import StepKind
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="up needs root")
@@ -166,3 +169,18 @@ def test_down_names_who_is_at_work(vm: VmFolder) -> None:
     assert result.exit_code == 4
     assert f"process {other.pid} (vfio-kit up vm) is at work on the VM 'vm'" in result.stderr
     assert f"kill {other.pid}" in result.stderr
+
+
+def test_of_a_call_that_hangs_it_is_said_who_has_the_devices_and_what_to_do(vm: VmFolder) -> None:
+    vm.begin(StepKind.START, {"drivers": {"0000:fe:1e.0": "nouveau"}})
+    with pytest.raises(HypervisorError) as caught, naming_holders(vm):
+        raise Hung("libvirt's attempt to start vm has not ended within 120 s", "see dmesg")
+    assert (caught.value.exit_code, caught.value.message) == (
+        5,
+        "libvirt's attempt to start vm has not ended within 120 s",
+    )
+    assert caught.value.hint.splitlines() == [
+        "no process of this host has its devices open",
+        "see dmesg",
+        "when it lets go, or after a reboot of the host: vfio-kit down vm; it may be repeated",
+    ]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cache
 
 from vfio_kit.apply.hypervisor import Hypervisor
@@ -39,17 +39,24 @@ def _do(step: Step, work: Work, progress: Progress) -> None:
     progress(step.what, time.monotonic() - begin)
 
 
-def take_down(folder: VmFolder, progress: Progress, say: Said = lambda _line: None) -> None:
+def take_down(
+    folder: VmFolder,
+    progress: Progress,
+    say: Said = lambda _line: None,
+    guard: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> None:
     """Undoes what the journal says was begun, in reverse; may be repeated.
 
     What libvirt refuses ends it at once: a domain that may still run keeps its disk and its memory.
     Any other step that cannot be undone stays in the journal and does not keep the rest from it;
     its error is raised at the end.
 
-    say  is told of a wait for another command that changes the host.
+    say    is told of a wait for another command that changes the host.
+    guard  is entered when that wait is over, and held until the end.
     """
     with ExitStack() as stack:
         stack.enter_context(host_lock(folder.path.parent, say))
+        stack.enter_context(guard())
         connect = cache(lambda: stack.enter_context(Hypervisor(patience=_PATIENCE)))
         _TakingDown(folder, progress, connect).run()
 

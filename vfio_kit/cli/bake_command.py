@@ -283,7 +283,7 @@ class _Baking:
             reason = error.message if isinstance(error, VfioKitError) else type(error).__name__
             step(f"failed: {reason}; taking the VM away")
         try:
-            take_down(self._folder, step)
+            take_down(self._folder, step, step)
             self._folder.purge()
             if error is None:
                 remove(Path(self._plan.domain.console_log))

@@ -27,6 +27,7 @@ def command(name: str, purge: bool, state_dir: Path) -> None:
     from vfio_kit.apply.files import remove
     from vfio_kit.apply.journal import VmFolder
     from vfio_kit.apply.transaction import take_down
+    from vfio_kit.cli.hung import naming_holders
     from vfio_kit.model.vm import check_name, console_log
 
     check_name(name)
@@ -35,10 +36,11 @@ def command(name: str, purge: bool, state_dir: Path) -> None:
     # A folder with nothing in it is what a kill leaves before anything was written down.
     if not folder.path.is_dir():
         raise UsageError(f"no VM {name!r} here", "vfio-kit list shows those there are")
-    with uninterrupted(), folder.locked():
+    with folder.locked():
         if not folder.outstanding():
             step(f"{name} was down already")
-        take_down(folder, step)
+        with naming_holders(folder):
+            take_down(folder, step, step, uninterrupted)
         if purge:
             remove(Path(console_log(name)))
             folder.purge()

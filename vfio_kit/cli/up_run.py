@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vfio_kit.cli.common import print_findings, step, uninterrupted
 from vfio_kit.cli.first_boot import FirstBootWatch, LeftRunning
+from vfio_kit.cli.hung import naming_holders
 from vfio_kit.cli.preflight import prepare, require_down, require_files
 from vfio_kit.cli.spec_options import plan_from
 from vfio_kit.errors import HostError, Refused, UsageError, VfioKitError
@@ -92,7 +93,8 @@ class UpRun:
                     with self.report.timed("host examined, nothing in the way"):
                         work = prepare(plan, self.folder, hypervisor)
                     begun = True
-                    bring_up(work, self.report.progress)
+                    with naming_holders(self.folder):
+                        bring_up(work, self.report.progress)
                 self._wait(plan, hypervisor)
             except LeftRunning:
                 raise
@@ -200,8 +202,8 @@ class UpRun:
             else f"came to the {'end' if last.done else 'middle'} of the step {last.step}"
         )
         step(f"an earlier {self.folder.name} {what}; it is taken down first")
-        with uninterrupted():
-            take_down(self.folder, step, step)
+        with naming_holders(self.folder):
+            take_down(self.folder, step, step, uninterrupted)
 
     def _roll_back(self, plan: "UpPlan", error: BaseException) -> None:
         from vfio_kit.apply.transaction import take_down
@@ -211,11 +213,16 @@ class UpRun:
         with uninterrupted():
             step(f"failed: {reason}; putting the host back")
             try:
-                take_down(self.folder, step, step)
+                with naming_holders(self.folder):
+                    take_down(self.folder, step, step)
                 if not Path(plan.domain.console_log).exists():
                     self.folder.purge()  # the guest never ran: there is nothing to read afterwards
             except VfioKitError as second:
-                step(f"could not put everything back: {second.message}")
+                for line in (
+                    f"could not put everything back: {second.message}",
+                    *second.hint.splitlines(),
+                ):
+                    step(line)
                 step(f"what is left is written down; repeat: vfio-kit down {name}")
                 return
             step("the host is as it was")
