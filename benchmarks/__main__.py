@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from itertools import chain
 
-from benchmarks import scan
+from benchmarks import prealloc, scan
 from benchmarks.table import head, line
 
 
@@ -13,7 +14,7 @@ def main() -> int:
     runs = parser.parse_args().runs
     print(head())
     rows = []
-    for row in scan.rows(runs):
+    for row in chain(scan.rows(runs), prealloc.rows(runs)):
         rows.append(row)
         print(line(row), flush=True)
     return 0 if all(row.holds for row in rows) else 1
