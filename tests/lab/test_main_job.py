@@ -318,7 +318,7 @@ class TestUpVerifyDown:
             story["script"] = gpuhost.run(f"{render} && cat /tmp/s/run.sh; rm -r /tmp/s").stdout
         done = gpuhost.run(f"vfio-kit up m4000 --gpu 01:00.0 {DIRECT} --json", timeout=1500)
         document = json.loads(done.stdout)
-        assert document["schema"] == "vfio-kit/up/1"
+        assert document["schema"] == "vfio-kit/up/2"
         assert document["gpus"] == [GPU]
         print(done.stderr)
         for function in (GPU, AUDIO):
