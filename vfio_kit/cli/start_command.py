@@ -15,7 +15,7 @@ from vfio_kit.cli.common import (
     step,
     uninterrupted,
 )
-from vfio_kit.cli.connect import connectable
+from vfio_kit.cli.connect import connectable, next_words
 from vfio_kit.errors import HypervisorError, VfioKitError
 
 if TYPE_CHECKING:
@@ -115,4 +115,4 @@ def _wait(folder: "VmFolder", hypervisor: "Hypervisor", timeout: int) -> None:
     connect_when_ready(target, deadline).close()
     folder.save(replace(record, address=host))
     step(f"{record.name} is up at {host}", time.monotonic() - begin)
-    step(f"next: vfio-kit verify {record.name}")
+    step(f"next: vfio-kit verify {record.name}{next_words()}")

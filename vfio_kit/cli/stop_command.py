@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vfio_kit.cli.common import require_root, state_dir_option, step, uninterrupted
-from vfio_kit.cli.connect import connectable
+from vfio_kit.cli.connect import connectable, next_words
 
 if TYPE_CHECKING:
     from vfio_kit.apply.hypervisor import Hypervisor
@@ -50,7 +50,7 @@ def command(name: str, timeout: int, state_dir: Path) -> None:
             with uninterrupted():
                 power.put_back(folder, hypervisor, step, step)
     service.deactivate(name)
-    step(f"{name} is off; vfio-kit start {name} switches it on")
+    step(f"{name} is off; vfio-kit start {name}{next_words()} switches it on")
 
 
 def _shut_down(folder: "VmFolder", hypervisor: "Hypervisor", timeout: int) -> None:
