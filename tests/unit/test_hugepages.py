@@ -6,6 +6,7 @@ thread at its other end is the kernel.
 
 import json
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vfio_kit.apply.hugepages import boot_parameters, give_back, pool_size, prepare, take
 from vfio_kit.errors import HostError
@@ -232,6 +235,57 @@ def test_what_another_vm_added_before_a_reboot_or_of_another_size_is_not_there(
     large = {"size_kib": 1048576, "boot": BOOT, "nodes": {"any": {"count": 50, "before": 0}}}
     data = prepare(wanted(8), None, others=(gone, large), root=tmp_path)
     assert data["nodes"]["any"]["before"] == 100
+
+
+class Pools:
+    """Two nodes whose pages are used, and freed, as the kernel would have it."""
+
+    def __init__(self, root: Path, first: tuple[int, int], second: tuple[int, int]) -> None:
+        self.root = root
+        self.folders = two_nodes(root, first, second)
+        self.used = [total - free for total, free in (first, second)]
+
+    def up(self, by_node: tuple[tuple[int, int], ...], others: list[dict[str, Any]]) -> Any:
+        count = sum(count for _, count in by_node)
+        data = prepare(wanted(count), placed(*by_node), others=others, root=self.root)
+        take(data, self.root)
+        self.use(by_node, 1)
+        return data
+
+    def down(self, data: dict[str, Any], by_node: tuple[tuple[int, int], ...]) -> None:
+        self.use(by_node, -1)
+        give_back(data, self.root)
+        self.use((), 0)
+
+    def use(self, by_node: tuple[tuple[int, int], ...], sign: int) -> None:
+        for node, count in by_node:
+            self.used[node] += sign * count
+        for folder, used in zip(self.folders, self.used, strict=True):
+            assert pages(folder) >= used, "a guest's pages are never taken from it"
+            (folder / "free_hugepages").write_text(str(pages(folder) - used))
+
+
+_VMS = st.lists(
+    st.tuples(st.integers(0, 30), st.integers(0, 30)).filter(any), min_size=1, max_size=4
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(_VMS, st.data())
+def test_whatever_comes_and_goes_in_whatever_order_the_pools_are_as_they_were(
+    sizes: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        pools = Pools(Path(folder), (20, 5), (7, 7))
+        waiting = [tuple((n, c) for n, c in enumerate(size) if c) for size in sizes]
+        running: list[tuple[Any, tuple[tuple[int, int], ...]]] = []
+        while waiting or running:
+            if waiting and (not running or data.draw(st.booleans())):
+                by_node = waiting.pop()
+                running.append((pools.up(by_node, [d for d, _ in running]), by_node))
+            else:
+                pools.down(*running.pop(data.draw(st.integers(0, len(running) - 1))))
+        assert [pages(pool) for pool in pools.folders] == [20, 7]
 
 
 # A kernel that gives fewer.
