@@ -49,6 +49,12 @@ def gpuhost(host: LabHost) -> LabHost:
     return host
 
 
+@pytest.fixture
+def notes(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Lines for the summary, by their names."""
+    return request.config.stash[_LAB].notes
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Nothing is locked, built or booted before a test asks for the host."""
     use(config, machine, images.build, cache_dir() / "session.lock")
@@ -124,6 +130,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("virtual host")
     for what, seconds in lab.times:
         terminalreporter.write_line(f"{seconds:8.1f} s  {what}")
+    for name, note in lab.notes.items():
+        terminalreporter.write_line(f"{name}: {note}")
     for fault in lab.faults:
         terminalreporter.write_line(f"lab fault, repeated: {fault}")
 

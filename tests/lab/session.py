@@ -44,6 +44,8 @@ class Lab:
     lock_file: Path
     times: list[tuple[str, float]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    """What tests have counted, for the summary: by their names."""
     _lock: TextIO | None = None
     _up: str | None = None
 
