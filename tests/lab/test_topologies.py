@@ -97,6 +97,7 @@ JUDGED: dict[str, dict[str, Judged]] = {
             because={"VK101": "0000:02:02.0", "VK105": "0000:01:00.0"},
         )
     },
+    "two-nodes": {"0000:41:00.0": FREE_TO_GO},
     "no-intremap": {
         HOST: Judged(weighs=("VK203",), because={"VK203": None}),
         M4000: Judged("isolated", weighs=("VK305",)),

@@ -50,6 +50,8 @@ class Topology:
     extra: tuple[str, ...] = ()
     iommu: str | None = IOMMU
     cmdline: str = CMDLINE
+    nodes: int = 1
+    """NUMA nodes, with two CPUs each and an equal share of the memory."""
     disks: tuple[str, ...] = ()
     """QEMU's devices for disks of `machine.DISK_MIB` that are empty at each start."""
 
@@ -81,6 +83,7 @@ def _seen_m4000(group: frozenset[str] | None, *, boot_vga: bool = False) -> tupl
 
 
 _ALONE = frozenset({"0000:01:00.0", "0000:01:00.1"})
+_FAR = frozenset({"0000:41:00.0", "0000:41:00.1"})
 _SHARED = frozenset({"0000:01:00.0", "0000:02:01.0", "0000:02:01.1", "0000:02:02.0"})
 _BELOW_PORT = frozenset(
     {"0000:00:01.0", "0000:01:00.0", "0000:02:00.0", "0000:02:01.0"}
@@ -201,6 +204,21 @@ TOPOLOGIES = {
                 Seen("0000:02:01.0", None, _SHARED, boot_vga=False),
                 Seen("0000:02:01.1", "snd_hda_intel", _SHARED),
                 Seen("0000:02:02.0", "virtio-pci", _SHARED),
+            ),
+        ),
+        Topology(
+            name="two-nodes",
+            what="an M4000 below a root complex of the second of two NUMA nodes",
+            # Its buses begin with 0x40; QEMU has no root port in a root complex but behind a pxb.
+            bridges=(
+                "pxb-pcie,id=pxb1,bus=pcie.0,addr=3.0,bus_nr=64,numa_node=1",
+                "pcie-root-port,id=rp1,bus=pxb1,chassis=1,slot=1,addr=0.0",
+            ),
+            cards=_m4000("rp1", 0),
+            nodes=2,
+            seen=(
+                Seen("0000:41:00.0", None, _FAR, boot_vga=False),
+                Seen("0000:41:00.1", "snd_hda_intel", _FAR),
             ),
         ),
         Topology(
