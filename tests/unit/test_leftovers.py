@@ -231,6 +231,18 @@ CASES: tuple[tuple[str, VmFacts, State, list[tuple[str, Mend]]], ...] = (
         State.FIRST_BOOT,
         [("first-boot", Mend.TELL)],
     ),
+    (
+        "a baking was killed while its guest installed",
+        VmFacts("vm", until(StepKind.START), domain="running", logged_in=True, baking=True),
+        State.FIRST_BOOT,
+        [("half-baked", Mend.DOWN)],
+    ),
+    (
+        "a baking was killed when its guest was sealed",
+        VmFacts("vm", until(StepKind.START), domain="shut off", logged_in=True, baking=True),
+        State.HALF_UP,
+        [("half-baked", Mend.DOWN)],
+    ),
     ("damaged", VmFacts("vm", damage="journal.jsonl:3"), State.DAMAGED, [("damaged", Mend.TELL)]),
     (
         "down, and still to be started",
@@ -280,9 +292,9 @@ def test_of_the_host() -> None:
     assert (left.vm, left.files, left.remedy) == (None, left.files, "vfio-kit repair")
 
 
-def test_nothing_that_runs_is_mended_but_what_was_going_down() -> None:
+def test_nothing_that_runs_is_mended_but_what_nobody_wants() -> None:
     for name, vm, _, _ in CASES:
-        if vm.runs:
+        if vm.runs and not vm.baking:
             assert {left.kind.mend for left in leftovers_of(vm)} == {Mend.TELL}, name
 
 

@@ -16,6 +16,7 @@ from vfio_kit.knowledge.leftovers import (
     FIRST_BOOT,
     FIRST_BOOT_OFF,
     FOREIGN,
+    HALF_BAKED,
     HALF_DOWN,
     HALF_STOPPED,
     HALF_UP,
@@ -80,6 +81,8 @@ class VmFacts:
     """Whether its domain's XML is kept."""
     logged_in: bool = False
     """Whether somebody had logged in to it: for journals without the waiting."""
+    baking: bool = False
+    """Whether it is a VM of `bake`, which has no GPU, and of which nobody wants more."""
     autostart: bool = False
     unit: bool = False
     """Whether the host would start it at boot, with this state directory."""
@@ -105,7 +108,8 @@ class VmFacts:
     def is_kept(self) -> bool:
         """Whether somebody could log in to it: it is switched off and on, and only `down` takes it
         away, whatever became of its first boot."""
-        return bool(self.steps) and not self.going_down and (self.is_whole or self.logged_in)
+        wanted = bool(self.steps) and not (self.going_down or self.baking)
+        return wanted and (self.is_whole or self.logged_in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ def state_of(vm: VmFacts) -> State:
         return State.DOWN
     if vm.going_down:
         return State.HALF_DOWN
-    if not vm.is_whole:
+    if vm.baking or not vm.is_whole:
         return State.FIRST_BOOT if vm.runs else State.HALF_UP
     if vm.runs:
         return State.PAUSED if vm.domain == "paused" else State.UP
@@ -172,6 +176,8 @@ def _found(vm: VmFacts) -> Iterator[Leftover]:
     elif vm.going_down:
         left = listed([step.kind.value for step in vm.steps])
         yield _leftover(HALF_DOWN, vm.name, f"not undone yet: {left}")
+    elif vm.baking:
+        yield _leftover(HALF_BAKED, vm.name, _how_far(vm))
     elif vm.is_kept:
         if not vm.is_whole:
             kind = FIRST_BOOT if vm.runs else FIRST_BOOT_OFF

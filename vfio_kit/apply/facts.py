@@ -42,6 +42,7 @@ def vm_facts(folder: VmFolder, domains: Mapping[str, DomainState]) -> VmFacts:
         foreign=bool(entries) and found is not None and not ours,
         has_copy=folder.domain_xml.exists(),
         logged_in=record.address is not None,
+        baking=not record.gpus,
         autostart=record.autostart,
         temporary=_temporary(folder, record),
     )

@@ -43,6 +43,9 @@ HALF_UP = LeftoverKind(
     "half-up", "its `up` broke off before the VM ran; nobody can log in to it", Mend.DOWN, _REPAIR
 )
 HALF_DOWN = LeftoverKind("half-down", "its taking down broke off", Mend.DOWN, _REPAIR)
+HALF_BAKED = LeftoverKind(
+    "half-baked", "the `bake` that made the VM has ended, and left it", Mend.DOWN, _REPAIR
+)
 FIRST_BOOT = LeftoverKind(
     "first-boot",
     "the VM runs, and the `up` that waited for its first boot has ended",
