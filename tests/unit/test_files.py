@@ -15,9 +15,10 @@ from vfio_kit.apply.files import (
     require_reachable,
     require_space,
     require_trusted,
+    target_of,
     write_file,
 )
-from vfio_kit.errors import HostError
+from vfio_kit.errors import HostError, UsageError
 
 
 def mode(path: Path) -> int:
@@ -237,6 +238,17 @@ def test_a_folder_or_a_link_of_somebody_else_s_is_not_safe(open_folder: Path) ->
     os.chown(images, 0, 1000)
     images.chmod(0o775)
     assert distrusted(images) == f"{images} may be written to by the group 1000"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a link to somebody else")
+def test_a_link_of_somebody_else_s_is_no_way_to_a_file(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "file")
+    assert target_of(link) == tmp_path / "file"
+    assert target_of(tmp_path / "file") == tmp_path / "file"
+    os.chown(link, 1000, 1000, follow_symlinks=False)
+    with pytest.raises(UsageError, match="is a link of somebody else's, to "):
+        target_of(link)
 
 
 def test_folders_above_are_nobody_else_s_whatever_the_umask(open_folder: Path) -> None:

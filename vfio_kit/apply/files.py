@@ -7,7 +7,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from vfio_kit.errors import HostError
+from vfio_kit.errors import HostError, UsageError
 
 
 def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -32,6 +32,20 @@ def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
         sync_folder(path.parent)
     except OSError as error:
         raise cannot("write", path, error) from None
+
+
+def target_of(path: Path) -> Path:
+    """Where a file stands that is to be written by the name `path`, which may be a link to it.
+
+    Raises UsageError for a link that somebody else put there, as anybody may in /tmp: the kernel's
+    protected_symlinks (proc_sys_fs(5)) does not help where a link is read, and not followed. Raises
+    OSError, and RuntimeError for links that go round (Python 3.12 and older).
+    """
+    if path.is_symlink() and path.lstat().st_uid not in (0, os.geteuid()):
+        raise UsageError(
+            f"{path} is a link of somebody else's, to {path.readlink()}", "name another file"
+        )
+    return path.resolve()
 
 
 def make_folder(path: Path, mode: int = 0o700) -> None:

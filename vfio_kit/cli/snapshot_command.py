@@ -1,6 +1,5 @@
 """vfio-kit snapshot"""
 
-import os
 from pathlib import Path
 
 import click
@@ -42,27 +41,15 @@ def command(output: Path, root: Path) -> None:
 
 def _write(output: Path, data: bytes) -> None:
     """A file whole or not at all; what is no file, as /dev/null, is written to and left there."""
-    from vfio_kit.apply.files import cannot, write_file
+    from vfio_kit.apply.files import cannot, target_of, write_file
 
     try:
         if output.exists() and not output.is_file():
             output.write_bytes(data)
             return
-        _require_own_link(output)
-        output = output.resolve()  # a link to a file stays one
+        output = target_of(output)  # a link to a file stays one
     except OSError as error:
         raise cannot("write", output, error) from None
     except RuntimeError:  # of Python 3.12 and older: links that go round
         raise UsageError(f"{output} is a link to itself", "name another file") from None
     write_file(output, data, 0o644)
-
-
-def _require_own_link(output: Path) -> None:
-    """Raises UsageError for a link that somebody else has put there, as anybody may in /tmp.
-
-    The kernel's protected_symlinks (proc_sys_fs(5)) does not help: the link is read, not followed.
-    """
-    if output.is_symlink() and output.lstat().st_uid not in (0, os.geteuid()):
-        raise UsageError(
-            f"{output} is a link of somebody else's, to {output.readlink()}", "name another file"
-        )

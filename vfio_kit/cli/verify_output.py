@@ -142,8 +142,10 @@ def _prometheus(reports: Sequence[VerifyReport], when: datetime) -> str:
 def _require_file(where: str) -> Path:
     """The file. Raises UsageError for what no file can be put in the place of: a device, a folder;
     HostError where the folder that it goes into is not there. Before anybody is asked."""
+    from vfio_kit.apply.files import target_of
+
     try:
-        path = Path(where).resolve()
+        path = target_of(Path(where))
         if path.exists() and not path.is_file():
             raise UsageError(f"{where} is no file", "give a file's name, or - for stdout")
         if not path.parent.is_dir():
@@ -159,6 +161,6 @@ def _require_file(where: str) -> Path:
 
 def _write(where: str, text: str) -> None:
     """The whole new file or the old one, readable by all: a collector may read at any time."""
-    from vfio_kit.apply.files import write_file
+    from vfio_kit.apply.files import target_of, write_file
 
-    write_file(Path(where).resolve(), text.encode("utf-8", "replace"), 0o644)
+    write_file(target_of(Path(where)), text.encode("utf-8", "replace"), 0o644)

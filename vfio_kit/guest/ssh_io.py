@@ -102,9 +102,10 @@ def converse(channel: paramiko.Channel, stdin: bytes, deadline: float) -> tuple[
     while True:
         ended = channel.exit_status_ready() and (channel.eof_received or channel.closed)
         pending = _write(channel, pending)
-        while channel.recv_ready():
+        # Who writes faster than we read does not keep us here.
+        while channel.recv_ready() and len(out) <= MOST_OUTPUT:
             out += channel.recv(_CHUNK)
-        while channel.recv_stderr_ready():
+        while channel.recv_stderr_ready() and len(err) <= MOST_OUTPUT:
             err += channel.recv_stderr(_CHUNK)
         if len(out) + len(err) > MOST_OUTPUT:
             raise EOFError(f"more than {MOST_OUTPUT} bytes of output")
