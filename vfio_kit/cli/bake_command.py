@@ -270,8 +270,9 @@ class _Baking:
         )
 
     def _require_room(self) -> None:
-        from vfio_kit.apply.files import require_space
+        from vfio_kit.apply.files import require_space, require_trusted
 
+        require_trusted(self._out.parent, "folder of the image")
         require_space(self._out.parent, (Path(self._plan.image).stat().st_size >> 20) + 256)
 
     def _take_away(self, error: BaseException | None) -> None:
