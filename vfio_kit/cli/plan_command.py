@@ -18,7 +18,7 @@ from vfio_kit.cli.common import (
 )
 from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
 from vfio_kit.errors import UsageError
-from vfio_kit.model.vm import DomainPlan, Software, UpPlan
+from vfio_kit.model.vm import CpuTopology, DomainPlan, Software, UpPlan
 
 if TYPE_CHECKING:
     from vfio_kit.spec import GuestSpec
@@ -142,15 +142,14 @@ def _place(domain: DomainPlan) -> Iterator[str]:
     from vfio_kit.plan.memlock import memlock_mib
     from vfio_kit.plan.placement_words import ranges
 
-    placement, pages, topology = domain.placement, domain.hugepages, domain.topology
-    shown = f"{topology.sockets} × {topology.cores} × {topology.threads}"
+    placement, pages, shown = domain.placement, domain.hugepages, _topology(domain.topology)
     if placement is not None and placement.vcpus:
         cpus = ranges(cpu for pins in placement.vcpus for cpu in pins)
         how = "shared with others" if placement.shared else "each vCPU on one of its own"
         own = f"; QEMU's own threads on {ranges(placement.emulator)}" if placement.emulator else ""
         yield f"CPUs {cpus} of the host, {how}{own}; the guest sees {shown}"
     else:
-        yield f"CPUs as the kernel gives them; the guest sees {shown} (sockets, cores, threads)"
+        yield f"CPUs of the host as its kernel gives them; the guest sees {shown}"
     if pages is None:
         where = f" on node {ranges(placement.nodes)}" if placement and placement.nodes else ""
         yield f"memory{where}, without hugepages"
@@ -163,3 +162,12 @@ def _place(domain: DomainPlan) -> Iterator[str]:
         yield f"QEMU may lock {memlock_mib(domain)} MiB"
     if domain.mmio_window:
         yield f"a window of {domain.mmio_window >> 30} GiB for 64-bit BARs"
+
+
+def _topology(topology: CpuTopology) -> str:
+    """2 cores with 2 threads each"""
+    sockets, cores, threads = topology.sockets, topology.cores, topology.threads
+    words = f"{cores} core{'s' if cores > 1 else ''}"
+    if threads > 1:
+        words += f" with {threads} threads each"
+    return f"{sockets} sockets of {words}" if sockets > 1 else words
