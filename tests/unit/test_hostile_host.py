@@ -7,6 +7,7 @@ reads what is printed, who may be root at a terminal.
 import json
 import tempfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner, Result
@@ -139,7 +140,7 @@ LOOKS: tuple[tuple[str, ...], ...] = (
 
 @given(texts=st.fixed_dictionaries(dict.fromkeys(NAMES, anything)))
 @example(texts=dict.fromkeys(NAMES, UNSEEN))
-@settings(max_examples=12, phases=set(Phase) - {Phase.shrink})
+@settings(max_examples=8, phases=set(Phase) - {Phase.shrink})
 def test_no_name_of_a_host_does_more_than_show(texts: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = hostile_machine(Path(name), texts)
@@ -166,12 +167,36 @@ def test_these_names_are_printed_where_they_do_no_harm() -> None:
 
 
 @given(text=printable)
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_a_name_in_pci_ids_comes_whole_into_json(text: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = hostile_machine(Path(name), dict.fromkeys(NAMES, "plain") | {"device": f"x{text}x"})
         result = vfio_kit("scan", "--json", "--root", root)
         assert f"x{text}x" in {gpu["name"] for gpu in json.loads(result.stdout)["gpus"]}
+
+
+@given(text=printable)
+@settings(max_examples=6, phases=set(Phase) - {Phase.shrink})
+def test_a_spec_s_values_come_whole_into_json_and_into_files(text: str) -> None:
+    text = text.replace("/", "|").replace(".", ":")[:80] or "x"
+    with tempfile.TemporaryDirectory() as name:
+        root = hostile_machine(Path(name), dict.fromkeys(NAMES, "plain"))
+        words = ("--gpu", "03:00.0", "--driver", "none", "--image", f"/x{text}", "--root", root)
+        more = ("--network", f"x{text}", "--state-dir", f"/x{text}", "--image-dir", f"/y{text}")
+        for output in ("plan", "plan --json", "render --output libvirt --output qemu"):
+            folder = Path(name) / f"out{text}"
+            where = ("-o", folder) if "render" in output else ()
+            result = vfio_kit(*output.split(), *words, *more, *where)
+            assert result.exit_code == 0, result.output
+            shows_no_more_than_text(result)
+            if "--json" in output:
+                document = json.loads(result.stdout)
+                assert document["image"] == f"/x{text}"
+                overlay = f"/y{text}/gpu-vm.qcow2"
+                assert any(overlay in step["what"] for step in document["steps"])
+        found = ElementTree.fromstring((folder / "domain.xml").read_text("utf-8"))
+        source = found.find("devices/interface/source")
+        assert source is not None and source.get("network") == f"x{text}"
 
 
 # What an operator, or whoever calls us for one, writes on the command line.
