@@ -163,3 +163,5 @@ class Machine:
     """NUMA node (a package, too) -> the CPUs of each of its cores; none: nothing tells of CPUs."""
     offline: tuple[int, ...] = ()
     """Of those the CPUs that are offline."""
+    isolated: tuple[int, ...] = ()
+    """Of those the CPUs that the scheduler leaves alone."""

@@ -162,6 +162,7 @@ def _machine(functions: tuple[Function, ...], data: dict[str, Any]) -> Machine:
         "distances": {int(n): tuple(row) for n, row in data.pop("distances", {}).items()},
         "cores": {int(n): cores(*lists) for n, lists in data.pop("cores", {}).items()},
         "offline": tuple(data.pop("offline", ())),
+        "isolated": tuple(data.pop("isolated", ())),
         "files": {name: text.encode() for name, text in data.pop("files", {}).items()},
         "btrfs": {uuid: tuple(names) for uuid, names in data.pop("btrfs", {}).items()},
     }

@@ -154,6 +154,7 @@ def _write_topology(root: Path, machine: Machine) -> None:
     everything = {node: sorted(n for core in cores for n in core) for node, cores in online.items()}
     if online:
         put(folder / "cpu/online", _listed(n for cpus in everything.values() for n in cpus))
+        put(folder / "cpu/isolated", _listed(machine.isolated))
     for node, cores in online.items():
         for core in cores:
             for cpu in core:

@@ -27,9 +27,14 @@ PAGE = 2048
 Cores = tuple[tuple[int, ...], ...]
 
 
-def cpus(nodes: Mapping[int, Cores]) -> tuple[Cpu, ...]:
-    """Node -> the CPUs of each of its cores."""
-    found = (Cpu(n, core, node, node) for node, of in nodes.items() for core in of for n in core)
+def cpus(nodes: Mapping[int, Cores], isolated: frozenset[int] = frozenset()) -> tuple[Cpu, ...]:
+    """Node -> the CPUs of each of its cores; `isolated`: CPUs of isolated cores."""
+    found = (
+        Cpu(n, core, node, node, not isolated.isdisjoint(core))
+        for node, of in nodes.items()
+        for core in of
+        for n in core
+    )
     return tuple(sorted(found, key=lambda cpu: cpu.number))
 
 
@@ -246,6 +251,25 @@ def test_the_cpu_that_the_host_began_with_stays_its_own() -> None:
     odd = Platform(nodes=TWO_NODES.nodes, cpus=cpus({0: cores("4-7"), 1: cores("0-3")}))
     assert placed(odd, (gpu(1),), cpus=3)[0].vcpus == ((1,), (2,), (3,))
     assert placed(odd, (gpu(0),), cpus=3)[0].emulator == (4,)
+
+
+def test_cores_that_were_set_aside_come_first() -> None:
+    """isolcpus=3,7 of a host with a core 1 that nobody has."""
+    aside = Platform(cpus=cpus({0: cores("0-3", "4-7")}, frozenset({3, 7})))
+    assert placed(aside)[0].vcpus == ((3,), (7,), (1,), (5,))
+
+
+def test_the_host_keeps_a_core_that_it_uses() -> None:
+    aside = Platform(cpus=cpus({0: cores("0-3")}, frozenset({0, 1})))
+    placement, _ = placed(aside, cpus=3)
+    assert (placement.vcpus, placement.emulator) == (((0,), (1,), (3,)), (2,))
+
+
+def test_nothing_floats_over_cpus_that_were_set_aside() -> None:
+    aside = Platform(cpus=cpus({0: cores("0-7")}, frozenset({6, 7})))
+    placement, found = placed(aside, cpus=9)
+    assert placement.vcpus == ((0, 1, 2, 3, 4, 5),) * 9
+    assert list(found) == ["VK704", "VK703"]
 
 
 def test_vcpus_that_find_no_cores_float_over_what_nobody_has() -> None:
@@ -563,7 +587,8 @@ def hosts(draw: st.DrawFn) -> Platform:
         free = draw(st.integers(0, total))
         pages = draw(st.sampled_from((0, 0, 100, 2048)))
         nodes.append(node(number, free, pages, tuple(distances[number]), total))
-    return Platform(nodes=tuple(nodes), cpus=cpus(of))
+    aside = draw(st.sets(st.integers(0, next_cpu), max_size=4))
+    return Platform(nodes=tuple(nodes), cpus=cpus(of, frozenset(aside)))
 
 
 demands = st.builds(
@@ -616,10 +641,10 @@ def check_cpus(platform: Platform, demand: Demand, made: Placement, found: set[s
                taken: frozenset[int]) -> None:  # fmt: skip
     of = {cpu.number: cpu for cpu in platform.cpus}
     whole = {cpu.siblings for cpu in platform.cpus}
-    first = {
-        min((c for c in whole if of[c[0]].node == n.number), default=()) for n in platform.nodes
-    }
-    kept = {cpu for core in (*first, min(whole, default=())) for cpu in core}
+    kept: set[int] = set()
+    for number in {cpu.node for cpu in platform.cpus}:
+        here = sorted(core for core in whole if of[core[0]].node == number)
+        kept.update(next((c for c in here if not of[c[0]].isolated), here[0]))
     topology = made.topology
     assert topology.sockets * topology.cores * topology.threads == demand.cpus
     assert (demand.cpus > len(of) and bool(of)) == ("VK704" in found)
@@ -628,6 +653,9 @@ def check_cpus(platform: Platform, demand: Demand, made: Placement, found: set[s
     if not made.cpus:
         assert topology.threads == 1
         assert len(set(made.vcpus)) <= 1
+        floor = {cpu for pins in made.vcpus for cpu in pins}
+        assert not any(of[cpu].isolated for cpu in floor)
+        assert floor.isdisjoint(taken)
         return
     assert len(made.vcpus) == demand.cpus
     assert sum(map(len, made.vcpus)) == len(made.cpus), "each for one vCPU alone"
@@ -649,7 +677,8 @@ def check_crossing(platform: Platform, demand: Demand, made: Placement, found: s
         assert used
     if home is None or not used:
         return
-    unclaimed = [c for c in platform.cpus if c.node == home and c.number not in taken]
+    mine = [c for c in platform.cpus if c.node == home and not c.isolated]
+    unclaimed = [c for c in mine if c.number not in taken]
     assert (used != {home}) == ("VK702" in found)
     assert used == {home} or len(unclaimed) < demand.cpus
 

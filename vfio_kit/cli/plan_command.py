@@ -139,19 +139,21 @@ def _print(plan: UpPlan) -> None:
 
 def _place(domain: DomainPlan) -> Iterator[str]:
     """Lines about where the VM runs: CPUs, memory, the window for its devices' BARs."""
+    from vfio_kit.plan.cores import cpu_list
     from vfio_kit.plan.memlock import memlock_mib
-    from vfio_kit.plan.placement_words import ranges
 
     placement, pages, shown = domain.placement, domain.hugepages, _topology(domain.topology)
     if placement is not None and placement.vcpus:
-        cpus = ranges(cpu for pins in placement.vcpus for cpu in pins)
+        cpus = cpu_list(cpu for pins in placement.vcpus for cpu in pins)
         how = "shared with others" if placement.shared else "each vCPU on one of its own"
-        own = f"; QEMU's own threads on {ranges(placement.emulator)}" if placement.emulator else ""
+        own = (
+            f"; QEMU's own threads on {cpu_list(placement.emulator)}" if placement.emulator else ""
+        )
         yield f"CPUs {cpus} of the host, {how}{own}; the guest sees {shown}"
     else:
         yield f"CPUs of the host as its kernel gives them; the guest sees {shown}"
     if pages is None:
-        where = f" on node {ranges(placement.nodes)}" if placement and placement.nodes else ""
+        where = f" on node {cpu_list(placement.nodes)}" if placement and placement.nodes else ""
         yield f"memory{where}, without hugepages"
     elif placement is not None and placement.pages:
         parts = [f"{count} on node {node}" for node, count in placement.pages]

@@ -15,7 +15,7 @@ _RANGES = re.compile(r"([0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*)?")
 _MOST_CPUS = 8192
 """NR_CPUS of x86 at most (arch/x86/Kconfig); no other architecture takes more."""
 _MEMORY = re.compile(r"(?m)^Node [0-9]+ (\w+(?:\(file\))?): +([0-9]{1,15}) kB$")
-_CORE = re.compile(r"([0-9,-]+) node ([0-9]{1,4}) package ([0-9]{1,5})")
+_CORE = re.compile(r"([0-9,-]+) node ([0-9]{1,4}) package ([0-9]{1,5})( isolated)?")
 
 
 def read_nodes(tree: Tree) -> tuple[NumaNode, ...]:
@@ -76,13 +76,14 @@ def read_cpus(tree: Tree) -> tuple[Cpu, ...]:
             tree.note("extracts/cpus", f"holds {line[:60]!r}, no core of its own")
             break
         one = tuple(sorted(siblings))
-        known |= {number: Cpu(number, one, int(match[2]), int(match[3])) for number in one}
+        rest = int(match[2]), int(match[3]), match[4] is not None
+        known |= {number: Cpu(number, one, *rest) for number in one}
     return tuple(known[number] for number in sorted(known))
 
 
 def _cores(tree: Tree) -> Iterator[str]:
     """Lines of `0,64 node 0 package 0`, a file read for each: there may be hundreds of cores."""
-    online = _list(tree, f"{_CPUS}/online")
+    online, isolated = _list(tree, f"{_CPUS}/online"), _list(tree, f"{_CPUS}/isolated")
     nodes = _node_of_cpus(tree)
     packages: dict[int, int] = {}
     left = set(online)
@@ -100,7 +101,8 @@ def _cores(tree: Tree) -> Iterator[str]:
             peers = _list(tree, f"{topology}/core_siblings_list") | {cpu}
             packages |= dict.fromkeys(peers, max(0, number))
         words = ",".join(map(str, sorted(core)))
-        yield f"{words} node {nodes.get(cpu, 0)} package {packages[cpu]}"
+        alone = " isolated" if core & isolated else ""
+        yield f"{words} node {nodes.get(cpu, 0)} package {packages[cpu]}{alone}"
 
 
 def _node_of_cpus(tree: Tree) -> dict[int, int]:

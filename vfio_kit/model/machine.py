@@ -89,6 +89,8 @@ class Cpu:
     """The logical CPUs of its core that are online, itself included, in order."""
     node: int = 0
     package: int = 0
+    isolated: bool = False
+    """The scheduler moves nothing to it by itself (isolcpus=): it was set aside, for guests say."""
 
 
 @dataclass(frozen=True, slots=True)

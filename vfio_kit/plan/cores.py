@@ -18,21 +18,24 @@ class Core:
 
     cpus: tuple[int, ...]
     node: int
+    isolated: bool = False
 
 
 def cores_of(cpus: Iterable[Cpu]) -> tuple[Core, ...]:
     """The cores of these CPUs, by their first CPUs."""
-    return tuple(sorted({Core(cpu.siblings, cpu.node) for cpu in cpus}, key=lambda core: core.cpus))
+    found = {Core(cpu.siblings, cpu.node, cpu.isolated) for cpu in cpus}
+    return tuple(sorted(found, key=lambda core: core.cpus))
 
 
 def host_cores(cores: Sequence[Core]) -> frozenset[Core]:
-    """What the host keeps of cores in their order: the first of each node.
+    """What the host keeps of cores in their order: of each node the first, better one that its
+    scheduler uses.
 
     That of the host's first CPU is among them, of which Linux makes use that it makes of no other:
     on x86 it cannot be taken offline, and interrupts are there that nobody has moved.
     """
     first: dict[int, Core] = {}
-    for core in cores:
+    for core in sorted(cores, key=lambda core: core.isolated):
         first.setdefault(core.node, core)
     return frozenset(first.values())
 
@@ -53,6 +56,17 @@ def pinned(cores: Sequence[Core], vcpus: int) -> tuple[CpuTopology, tuple[tuple[
     if sum(len(core.cpus) for core in cores) < vcpus:
         raise ValueError(f"{len(cores)} cores are too few for {vcpus} vCPUs")
     return CpuTopology(1, vcpus, 1), tuple(islice(_pins(cores, vcpus), vcpus))
+
+
+def cpu_list(cpus: Iterable[int]) -> str:
+    """CPUs, or nodes, as the kernel lists them: 0-3,8."""
+    ranges: list[list[int]] = []
+    for cpu in sorted(set(cpus)):
+        if ranges and ranges[-1][-1] == cpu - 1:
+            ranges[-1][1:] = [cpu]
+        else:
+            ranges.append([cpu])
+    return ",".join("-".join(map(str, ends)) for ends in ranges)
 
 
 def _threads(width: int, vcpus: int) -> int:

@@ -93,10 +93,10 @@ class _Site:
 
     @cached_property
     def free(self) -> tuple[Core, ...]:
-        """Cores that neither the host nor another guest has."""
+        """Cores that neither the host nor another guest has, first those set aside for guests."""
         return tuple(
             core
-            for core in self.cores
+            for core in sorted(self.cores, key=lambda core: not core.isolated)
             if core not in self.kept and self.claimed.isdisjoint(core.cpus)
         )
 
@@ -104,9 +104,12 @@ class _Site:
         return sum(len(core.cpus) for core in self.free if core.node == node)
 
     def unclaimed(self, node: int) -> frozenset[int]:
-        """CPUs of a node that no other guest has, the host's among them."""
-        mine = (cpu for core in self.cores if core.node == node for cpu in core.cpus)
-        return frozenset(mine) - self.claimed
+        """CPUs of a node that no other guest has, the host's among them.
+
+        Nothing floats over isolated ones: the scheduler moves no thread from one to another.
+        """
+        mine = (core for core in self.cores if core.node == node and not core.isolated)
+        return frozenset(cpu for core in mine for cpu in core.cpus) - self.claimed
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from vfio_kit.knowledge.findings import (
 )
 from vfio_kit.model import Finding, NumaNode, PciAddress
 from vfio_kit.model.vm import PAGE_SIZES
+from vfio_kit.plan.cores import cpu_list
 from vfio_kit.plan.nodes import Room
 
 
@@ -99,7 +100,7 @@ def vcpus_share(
     everywhere: bool,
 ) -> Finding:
     """`room`: CPUs of cores that the guest could have for itself; `cpus`: what it floats on."""
-    where = "all CPUs of the host" if everywhere else f"CPUs {ranges(cpus)} of {_nodes(nodes)}"
+    where = "all CPUs of the host" if everywhere else f"CPUs {cpu_list(cpus)} of {_nodes(nodes)}"
     return finding(
         VCPUS_SHARE,
         gpu,
@@ -116,17 +117,6 @@ def more_vcpus(gpu: PciAddress | None, vcpus: int, online: int) -> Finding:
         f"{vcpus} vCPUs are more than the {online} CPUs of the host",
         f"--cpus {max(1, online - 1)} or fewer",
     )
-
-
-def ranges(cpus: Iterable[int]) -> str:
-    """CPUs as the kernel lists them: 0-3,8."""
-    parts: list[list[int]] = []
-    for cpu in sorted(cpus):
-        if parts and parts[-1][-1] == cpu - 1:
-            parts[-1][1:] = [cpu]
-        else:
-            parts.append([cpu])
-    return ",".join("-".join(map(str, part)) for part in parts)
 
 
 def _nodes(nodes: Sequence[int]) -> str:

@@ -1,9 +1,9 @@
 """PURE: a VM's place on its host, in the words of libvirt, QEMU, taskset and the kernel."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vfio_kit.model.vm import DomainPlan
+from vfio_kit.plan.cores import cpu_list as cpu_list
 from vfio_kit.plan.memlock import memlock_mib
 
 
@@ -30,17 +30,6 @@ def pinning_of(domain: DomainPlan) -> Pinning:
     return Pinning(
         tuple(map(cpu_list, placement.vcpus)), cpu_list(placement.emulator), placement.nodes
     )
-
-
-def cpu_list(numbers: Iterable[int]) -> str:
-    """Numbers as the kernel lists them: 0-3,8. https://docs.kernel.org/admin-guide/cputopology.html"""
-    ranges: list[list[int]] = []
-    for number in sorted(set(numbers)):
-        if ranges and ranges[-1][1] == number - 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
 
 
 @dataclass(frozen=True, slots=True)
