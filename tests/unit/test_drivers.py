@@ -1,5 +1,7 @@
 """Drivers go back to what they were, on a bus of plain files; a thread acts as the kernel."""
 
+import os
+import re
 import threading
 import time
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.machines import K80, Function, Machine, write_machine
+from vfio_kit.apply.command import write_elsewhere
 from vfio_kit.apply.drivers import driver_of, ids_of, restore
 from vfio_kit.errors import HostError
 
@@ -101,3 +104,14 @@ def test_a_kernel_that_refuses_is_named(tmp_path: Path) -> None:
         restore(GPU, "nouveau", tree)
     assert f"cannot write {GPU!r} to {tree / 'devices' / GPU}" in caught.value.message
     assert "No space left on device" in caught.value.message
+
+
+def test_a_driver_that_does_not_let_go_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    """A pipe that nobody reads holds its writer, as the kernel does."""
+    os.mkfifo(tmp_path / "unbind")
+    begin = time.monotonic()
+    wrong = write_elsewhere(tmp_path / "unbind", GPU, 0.5)
+    assert time.monotonic() - begin < 5
+    assert wrong is not None
+    assert re.fullmatch(r"it has not ended within 0 s \(process \d+ hangs in the kernel\)", wrong)
+    assert (tmp_path / "unbind").read_text() == GPU  # it goes on by itself when it can

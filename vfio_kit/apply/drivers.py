@@ -3,9 +3,15 @@
 import time
 from pathlib import Path
 
+from vfio_kit.apply.command import write_elsewhere
 from vfio_kit.errors import HostError
 
 _BUS = Path("/sys/bus/pci")
+_LIMIT = 30.0
+"""Seconds for a driver to let go of a device, or to take it."""
+_HINT = (
+    "which process hangs, and where: ps -eo pid,stat,wchan:32,args | grep ' D'; dmesg | tail -50"
+)
 
 
 def driver_of(address: str, bus: Path = _BUS) -> str | None:
@@ -52,9 +58,7 @@ def restore(address: str, driver: str | None, bus: Path = _BUS, patience: float 
 
 
 def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text)
-    except FileNotFoundError:
-        return  # the driver went away by itself: what was wanted
-    except OSError as error:
-        raise HostError(f"cannot write {text.strip()!r} to {path}: {error.strerror}") from None
+    wrong = write_elsewhere(path, text, _LIMIT)
+    # Without its folder the driver went away by itself: what was wanted.
+    if wrong is not None and path.parent.is_dir():
+        raise HostError(f"cannot write {text.strip()!r} to {path}: {wrong}", _HINT)

@@ -1,7 +1,8 @@
 """libvirt: the only module that speaks to it.
 
 Calls that change something may hang, where a driver does not let go of its device or QEMU does not
-end: they are bounded. Questions are asked once more where libvirtd was restarted meanwhile.
+end: they are bounded, as all calls are. Questions are asked once more where libvirtd was restarted
+meanwhile.
 """
 
 import time
@@ -30,12 +31,15 @@ LIMIT = 120.0
 """Seconds for a call that changes something."""
 _PER_GIB = 4.0
 """Seconds more for the start of a guest, for each GiB of its memory: it is zeroed and pinned."""
+_QUESTION = 60.0
+"""Seconds for a call that changes nothing."""
 _RESTART = 20.0
 """Seconds for a libvirtd that is being restarted to be there again."""
 _HANGS = (
     "see which process hangs in the kernel, and where: ps -eo pid,stat,wchan:32,args | grep ' D'; "
     "dmesg | tail -50"
 )
+_DEAF = "libvirtd is there and says nothing: systemctl status libvirtd; systemctl restart libvirtd"
 _Answer = TypeVar("_Answer")
 
 _STATES = {
@@ -80,7 +84,12 @@ class Hypervisor:
         end = time.monotonic() + patience
         while True:
             try:
-                return libvirt.open(self._uri)
+                return bounded(
+                    f"libvirt's answer at {self._uri}",
+                    _QUESTION,
+                    lambda: libvirt.open(self._uri),
+                    _DEAF,
+                )
             except libvirt.libvirtError as error:
                 if time.monotonic() < end:
                     time.sleep(0.5)
@@ -93,14 +102,15 @@ class Hypervisor:
 
     def _ask(self, what: str, question: Callable[[], _Answer]) -> _Answer:
         """What libvirt answers; once more where it was restarted since the last answer."""
+        asked = f"libvirt's attempt to {what}"
         try:
-            return question()
+            return bounded(asked, _QUESTION, question, _DEAF)
         except libvirt.libvirtError as error:
             if self._connection.isAlive():
                 raise HypervisorError(f"libvirt could not {what}: {_said(error)}", _LOG) from None
         self._connection = self._open(_RESTART)
         with _reporting(what):
-            return question()
+            return bounded(asked, _QUESTION, question, _DEAF)
 
     def __enter__(self) -> Self:
         return self
@@ -193,13 +203,19 @@ class Hypervisor:
         if found is None:
             return
 
+        end = time.monotonic() + LIMIT
+
         def stop() -> None:
-            if found.isActive():
+            while found.isActive():
                 try:
                     found.destroy()
                 except libvirt.libvirtError as error:
-                    if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
-                        raise  # OPERATION_INVALID: it stopped by itself meanwhile
+                    code = error.get_error_code()
+                    if code == libvirt.VIR_ERR_OPERATION_INVALID:
+                        return  # it stopped by itself meanwhile
+                    # libvirt waits for half a minute for a start that is not over, and no longer.
+                    if code != libvirt.VIR_ERR_OPERATION_TIMEOUT or time.monotonic() > end:
+                        raise
 
         self._change(f"stop {name}", stop)
 

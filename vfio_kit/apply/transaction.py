@@ -97,9 +97,8 @@ class _TakingDown:
             self._errors.append(error)
             return
         except HypervisorError as error:
-            raise HypervisorError(
-                "; ".join([*self._messages(), error.message]), error.hint
-            ) from None
+            message = "; ".join([*self._messages(), error.message])
+            raise type(error)(message, error.hint) from None
         try:
             self._folder.undone(entry.step)
         except HostError:

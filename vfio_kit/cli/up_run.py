@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,8 @@ class UpRun:
 
     def _plan(self, tolerated: frozenset[str] = frozenset()) -> "UpPlan":
         state_dir = self.folder.path.parent
-        return plan_from(Path("/"), self.spec, state_dir, self.image_dir, tolerated)
+        with self.report.timed("host read, plan made"):
+            return plan_from(Path("/"), self.spec, state_dir, self.image_dir, tolerated)
 
     def _require_unchanged(self, plan: "UpPlan") -> None:
         """Raises Refused where the plan is not the one that was looked at."""
@@ -114,7 +115,11 @@ class UpRun:
         finally:
             self.report.address = watch.address
         try:
-            self.folder.done(StepKind.WAIT)
+            for kind in (
+                StepKind.START,
+                StepKind.WAIT,
+            ):  # a killed `up` did not see its start's end
+                self.folder.done(kind)
         except HostError as error:  # a full disk is no reason to take a good VM away
             self.report.note(f"not written down that it is up: {error.message}")
         self.report.draw_timeline()
@@ -176,7 +181,7 @@ class UpRun:
     def _plan_of_what_runs(self) -> "UpPlan":
         """The plan, which has to be the one that the VM was made by; Refused where it is not."""
         from vfio_kit.apply.record import plan_digest
-        from vfio_kit.knowledge.findings import FINDING_KINDS
+        from vfio_kit.knowledge.findings import FINDING_KINDS, HELD_OPEN
 
         name = self.folder.name
         hint = (
@@ -189,7 +194,8 @@ class UpRun:
             raise Refused(f"{name!r} runs, half up; and anew: {error.message}", hint) from None
         if plan_digest(plan) != self.folder.record().plan:
             raise Refused(f"{name!r} runs, half up, and was made by another plan than this", hint)
-        return plan
+        findings = tuple(found for found in plan.findings if found.code != HELD_OPEN.code)
+        return replace(plan, findings=findings)
 
     def _clear(self) -> None:
         from vfio_kit.apply.transaction import take_down
