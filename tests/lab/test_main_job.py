@@ -24,6 +24,10 @@ DIRECT = (
     "--initrd /var/lib/libvirt/images/guest-initrd --cpus 1 --memory 1024"
 )
 STATE = "/var/lib/vfio-kit"
+GOLDEN = product.CHECKOUT / "tests/golden"
+
+
+Devices = dict[str, dict[str, object]]
 
 
 @pytest.fixture
@@ -136,26 +140,28 @@ class TestRenderedFilesBeforeTheirConsumers:
 
     def test_qemu(self, gpuhost: LabHost) -> None:
         """QEMU's parser takes every option of every script, and then says its version."""
-        scripts = sorted((product.CHECKOUT / "tests/golden").glob("*/run.sh"))
+        scripts = sorted([*GOLDEN.glob("*/run.sh"), *GOLDEN.glob("*/microvm.sh")])
         assert len(scripts) >= 4
         for script in scripts:
-            command = "SSH_PORT=2222 VARS=/tmp/vars; qemu-system-x86_64"
-            command += arguments(script.read_text())
-            done = gpuhost.run(f"set -- -version; {command}")
+            command = f"qemu-system-x86_64 {arguments(script.read_text())} -version"
+            done = gpuhost.run(f"SSH_PORT=2222 VARS=/tmp/vars; {command}")
             assert "QEMU emulator version" in done.stdout
 
-    def test_qemu_starts_our_script(self, gpuhost: LabHost) -> None:
+    @pytest.mark.parametrize("output", ["qemu", "microvm"])
+    def test_qemu_starts_our_script(self, gpuhost: LabHost, output: str) -> None:
         """With the real card: every device is realized at its place; then QEMU is told to quit."""
         spec = "--name script --gpu 01:00.0 --image-dir /root/script --hugepages off"
+        script = {"qemu": "run.sh", "microvm": "microvm.sh"}[output]
+        render = f"vfio-kit render {spec} {DIRECT} --output {output} --output cloud-init -o ."
         done = gpuhost.run(
             "set -e; rm -rf /root/script; mkdir /root/script; cd /root/script; "
-            f"vfio-kit render {spec} {DIRECT} --output qemu --output cloud-init -o . 2>/dev/null; "
+            f"{render} 2>/dev/null; "
             "qemu-img create -q -f qcow2 -F qcow2 -b /var/lib/libvirt/images/guest.qcow2 "
             "script.qcow2; xorriso -as genisoimage -quiet -V cidata -J -R -o script-seed.iso "
             "user-data meta-data network-config 2>/dev/null; "
-            "! bash run.sh -S 2> refused; cat refused; "
+            f"! bash {script} -S 2> refused; cat refused; "
             "for f in 0 1; do virsh -q nodedev-detach pci_0000_01_00_$f; done; "
-            "printf '\\001cinfo qtree\\nquit\\n' | timeout 200 bash run.sh -S; "
+            f"printf '\\001cinfo qtree\\nquit\\n' | timeout 200 bash {script} -S; "
             "for f in 1 0; do virsh -q nodedev-reattach pci_0000_01_00_$f; done; "
             "cd /; rm -r /root/script",
             timeout=400,
@@ -166,30 +172,69 @@ class TestRenderedFilesBeforeTheirConsumers:
 
 
 class TestOurScriptAgainstLibvirtsOwnTranslation:
-    def test_device_by_device(self, gpuhost: LabHost) -> None:
+    def test_of_this_host(self, gpuhost: LabHost) -> None:
         """libvirt's argv for our XML and our QEMU script have the same devices, in place."""
         gpuhost.run(
             f"vfio-kit render --gpu 01:00.0 {DIRECT} --output libvirt --output qemu -o /tmp/same"
         )
         native = gpuhost.run("virsh domxml-to-native qemu-argv --xml /tmp/same/domain.xml").stdout
-        script = arguments(gpuhost.run("cat /tmp/same/run.sh").stdout)
+        script = gpuhost.run("cat /tmp/same/run.sh").stdout
         gpuhost.run("rm -rf /tmp/same")
-        ours = devices(script)
-        theirs = devices(native)
-        assert set(ours) == {"pci.1", *OUR_DEVICES}
-        # The translator replaces an interface of a network by one without place or ROM setting;
-        # where the real one goes is compared with the running QEMU (TestUpVerifyDown).
-        same_devices(without_place(ours), without_place(theirs), but=("drive",))
-        extra = {device["driver"] for name, device in theirs.items() if name not in ours}
-        assert extra <= {"isa-serial", "pcie-root-port"}
+        assert set(devices(arguments(script))) == {"pci.1", *OUR_DEVICES}
+        same_machine(script, native)
+
+    def test_of_every_golden(self, gpuhost: LabHost) -> None:
+        """Those of other hosts, too: on more nodes, with more cards, with larger BARs."""
+        # libvirt wants a mount of hugetlbfs for its pages, and this host has none of 1 GiB.
+        names = {path.parent.name for path in GOLDEN.glob("*/domain.xml")} - {"k80-pair-1G"}
+        gpuhost.put(GOLDEN, "/root/golden")
+        done = gpuhost.run(
+            # It knows the nodes that this host has.
+            "set -e; sed -i \"s/nodeset='[^']*'/nodeset='0'/\" /root/golden/*/domain.xml; "
+            f'for n in {" ".join(sorted(names))}; do echo; echo "== $n"; '
+            "virsh domxml-to-native qemu-argv --xml /root/golden/$n/domain.xml; done; "
+            "rm -r /root/golden",
+            timeout=300,
+        )
+        natives = dict(text.split("\n", 1) for text in done.stdout.split("\n== ")[1:])
+        assert natives.keys() == names
+        for name, native in natives.items():
+            same_machine((GOLDEN / name / "run.sh").read_text(), native)
+
+
+def same_machine(script: str, native: str) -> None:
+    """Everything that our script gives to QEMU is in libvirt's translation of our XML."""
+    script = arguments(script)
+    ours, theirs = devices(script), devices(native)
+    # The translator replaces an interface of a network by one without place or ROM setting;
+    # where the real one goes is compared with the running QEMU (TestUpVerifyDown).
+    same_devices(without_place(ours), without_place(theirs), but=("drive",))
+    extra = {device["driver"] for name, device in theirs.items() if name not in ours}
+    assert extra <= {"isa-serial", "pcie-root-port"}
+    for option in ("-cpu", "-smp"):
+        (mine,), (its,) = options(script, option), options(native, option)
+        assert set(mine.split(",")) <= set(its.split(","))
+    for option in ("-global", "-fw_cfg", "-kernel", "-initrd", "-append"):
+        assert options(script, option) == options(native, option)
+    same_objects(objects(script), objects(native))
+
+
+def same_objects(ours: Devices, theirs: Devices) -> None:
+    """The same memory, in the same way; the same threads."""
+    for name, mine in ours.items():
         # libvirt takes files on hugetlbfs: its AppArmor profile denies a memfd with huge pages.
-        same = ("size", "prealloc", "prealloc-threads", "id")
-        assert [memory(script)[key] for key in same] == [memory(native)[key] for key in same]
-        assert str(memory(native)["mem-path"]).startswith("/dev/hugepages/")
+        its_own = ("qom-type", "hugetlb", "hugetlbsize", "share") if name == "pc.ram" else ()
+        # Our nodes are those of other hosts.
+        nodes = {key for key in ("host-nodes", "node-affinity") if key in mine}
+        for key in mine.keys() - {*its_own, *nodes}:
+            assert theirs[name].get(key) == mine[key], (name, key)
+        assert all(theirs[name][key] == [0] for key in nodes)
+    assert theirs.keys() - ours.keys() <= {"masterKey0"}
+    if "hugetlb" in ours["pc.ram"]:
+        assert str(theirs["pc.ram"]["mem-path"]).startswith("/dev/hugepages/")
 
 
 OUR_DEVICES = ("virtio-disk0", "virtio-disk1", "net0", "hostdev0", "hostdev1")
-Devices = dict[str, dict[str, object]]
 
 
 def without_place(devices: Devices) -> Devices:
@@ -206,12 +251,12 @@ def same_devices(ours: Devices, theirs: Devices, but: tuple[str, ...]) -> None:
 
 def arguments(script: str) -> str:
     """What our script gives to QEMU, as shell text."""
-    return script.split("\nqemu-system-x86_64", 1)[1]
+    return script.split("qemu-system-x86_64 \\\n", 1)[1].split('  "$@"')[0].replace("\\\n", " ")
 
 
 def options(command: str, option: str) -> list[str]:
     """The values of an option in a QEMU command line, in order."""
-    words = shlex.split(command.replace("\\\n", " ").replace('"$@"', ""))
+    words = shlex.split(command.replace("\\\n", " "))
     return [value for name, value in pairwise(words) if name == option]
 
 
@@ -221,10 +266,10 @@ def devices(command: str) -> Devices:
     return {device["id"]: device for device in parsed}
 
 
-def memory(command: str) -> dict[str, object]:
-    """The memory backend of a QEMU command line."""
-    (found,) = [value for value in options(command, "-object") if "memory-backend" in value]
-    return dict(json.loads(found))
+def objects(command: str) -> Devices:
+    """The JSON objects of a QEMU command line, by their ids."""
+    parsed = [json.loads(value) for value in options(command, "-object")]
+    return {one["id"]: one for one in parsed}
 
 
 class TestWrongInputs:
