@@ -23,6 +23,7 @@ from tests.unit.test_images import qcow2
 from tests.unit.test_journal import RECORD
 from tests.unit.test_locks import another_holds
 from tests.unit.values import function, host, spec
+from vfio_kit.apply.bounded import Hung
 from vfio_kit.apply.bundle import examine_bundle
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.images import examine_image
@@ -188,6 +189,28 @@ def test_a_domain_that_may_still_run_keeps_its_disk(vm: VmFolder) -> None:
     assert steps(vm) == [StepKind.DISK, StepKind.DEFINE]
 
 
+def test_what_hangs_ends_it_and_says_what_went_wrong_before(
+    vm: VmFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known as a call that hangs, so that whoever prints it can say who has the devices."""
+
+    def hang(_connect: object, _data: object) -> None:
+        raise Hung("libvirt's attempt to stop vm has not ended within 120 s", "see dmesg")
+
+    monkeypatch.setitem(STEPS, StepKind.START, replace(STEPS[StepKind.START], undo=hang))
+    (disk,) = begun(vm, StepKind.DISK, "vm.qcow2")
+    vm.begin(StepKind.START, {})
+    begun(vm, StepKind.SEED, "seed.iso/")
+    with pytest.raises(Hung) as caught:
+        take_down(vm, Progress())
+    assert "seed.iso: " in caught.value.message
+    assert caught.value.message.endswith(
+        "; libvirt's attempt to stop vm has not ended within 120 s"
+    )
+    assert disk.exists()
+    assert steps(vm) == [StepKind.DISK, StepKind.START, StepKind.SEED]
+
+
 # What the kernel is told: on the boot it was written down in, and on the same card.
 
 
@@ -280,6 +303,46 @@ def test_a_domain_of_the_same_name_that_is_not_ours_runs_on(libvirt: Hypervisor)
     for step in (StepKind.START, StepKind.DEFINE):
         STEPS[step].undo(lambda: libvirt, data)
     assert libvirt.domains() == [running]
+
+
+MARKED = """<domain type='test'><name>ours</name><memory>1024</memory><os><type>hvm</type></os>
+<metadata><vk:vm xmlns:vk='https://vfio-kit.dev/xmlns/domain/1'/></metadata></domain>"""
+
+
+@pytest.fixture
+def empty_libvirt(tmp_path: Path) -> Iterator[Hypervisor]:
+    """Another of libvirt's test driver: what is defined there stays there."""
+    (tmp_path / "node.xml").write_text("<node/>")
+    with Hypervisor(f"test://{tmp_path}/node.xml") as hypervisor:
+        yield hypervisor
+
+
+def test_domains_that_vfio_kit_made_are_known_by_their_mark(empty_libvirt: Hypervisor) -> None:
+    empty_libvirt.define(MARKED.replace("vk:vm", "theirs").replace("ours", "theirs"))
+    assert empty_libvirt.marked() == []
+    empty_libvirt.define(MARKED)
+    assert [domain.name for domain in empty_libvirt.marked()] == ["ours"]
+
+
+def test_a_domain_is_started_and_stopped_and_that_may_be_repeated(
+    empty_libvirt: Hypervisor,
+) -> None:
+    def state() -> str | None:
+        found = empty_libvirt.domain("ours")
+        return None if found is None else found.state
+
+    for change in (empty_libvirt.shutdown, empty_libvirt.destroy, empty_libvirt.undefine):
+        change("ours")  # is not there: nothing to do
+    with pytest.raises(HypervisorError, match="libvirt has no domain 'ours'"):
+        empty_libvirt.start("ours")
+    empty_libvirt.define(MARKED)
+    assert state() == "shut off"
+    for stop in (empty_libvirt.shutdown, empty_libvirt.destroy):
+        empty_libvirt.start("ours", memory_mib=1)
+        assert state() == "running"
+        stop("ours")
+        stop("ours")
+        assert state() == "shut off"
 
 
 def test_ours_is_stopped_on_any_boot(libvirt: Hypervisor) -> None:
