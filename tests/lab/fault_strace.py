@@ -49,7 +49,8 @@ def recording(argv: Sequence[str]) -> list[str]:
 def points_in_record(journal: Path, last: int) -> Iterator[Point]:
     """Where the program changed something, until the journal's line number `last` is synced.
 
-    A file's own fsync is left out: nothing is between it and the file's rename.
+    Killed at a change, it has made all that come before.  So an fsync is left out, but the last:
+    who is killed there leaves what he leaves who is killed at the next change.
     """
     lines = _LOG.read_text(errors="replace").splitlines()
     main_pid = lines[0].split()[0]
@@ -62,10 +63,11 @@ def points_in_record(journal: Path, last: int) -> Iterator[Point]:
         if call not in CALLS or not path.startswith(_WATCHED):
             continue
         counted[call, path] += 1
-        if " = -1 E" not in line and (call != "fsync" or path == str(journal)):
-            yield Point(call, path, counted[call, path])
         if counted["fsync", str(journal)] >= last:
+            yield Point(call, path, last)
             return
+        if " = -1 E" not in line and call != "fsync":
+            yield Point(call, path, counted[call, path])
 
 
 @contextmanager
