@@ -266,6 +266,12 @@ def test_what_is_left(vm: VmFacts, state: State, left: list[tuple[str, Mend]]) -
     assert state_of(vm) is state
 
 
+def test_nobody_is_sent_to_start_what_cannot_be_started() -> None:
+    moved = replace(REBOOTED, drift=("the card that was at A is at B now",))
+    assert [left.remedy for left in leftovers_of(REBOOTED)] == ["vfio-kit start vm"]
+    assert not any("start vm" in left.remedy for left in leftovers_of(moved))
+
+
 def test_a_vm_of_an_older_journal_without_waiting_is_whole_once_somebody_logged_in() -> None:
     steps = until(StepKind.START)
     assert leftovers_of(VmFacts("vm", steps, domain="running", logged_in=True)) == ()

@@ -4,7 +4,7 @@ Facts come from apply/repair.py, the kinds of leftovers from knowledge/leftovers
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from vfio_kit.analysis.describe import listed
@@ -228,12 +228,12 @@ def _switched_off(vm: VmFacts, start: StepFacts | None, can_start: bool) -> Iter
             yield _leftover(HALF_STOPPED, vm.name, f"{how}, and its hugepages are still there")
         if vm.unit_failed and can_start:
             yield _leftover(NOT_STARTED, vm.name, how)
-    elif start.this_boot:
-        yield _leftover(ENDED if start.done else HALF_STOPPED, vm.name, how)
-    elif vm.autostart and can_start:
+    elif vm.autostart and can_start and not start.this_boot:
         yield _leftover(NOT_STARTED, vm.name, how)
     else:
-        yield _leftover(REBOOTED, vm.name, how)
+        kind = (ENDED if start.done else HALF_STOPPED) if start.this_boot else REBOOTED
+        left = _leftover(kind, vm.name, how)
+        yield left if can_start else replace(left, remedy=HALF_STOPPED.remedy.format(vm=vm.name))
 
 
 def _leftover(kind: LeftoverKind, vm: str, what: str) -> Leftover:
