@@ -25,6 +25,7 @@ from tests.unit.whole_vm import (
     whole_vm,
 )
 from vfio_kit.analysis.leftovers import State
+from vfio_kit.apply import power
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import VmFolder
 from vfio_kit.apply.repair import Found, Mended, Repair
@@ -162,6 +163,31 @@ def test_a_disk_that_is_gone_is_told_and_nothing_of_the_vm_is_removed(
     mended(vm, libvirt)
     assert left(vm, libvirt) == ["files-gone"]
     assert Path(vm.record().seed).exists() and state(libvirt) == "shut off"
+
+
+@pytest.mark.parametrize("runs", [False, True])
+def test_wherever_a_stop_or_a_start_was_killed_repair_brings_it_to_its_end(
+    vm: VmFolder, libvirt: Hypervisor, runs: bool
+) -> None:
+    """The journal as it was at every moment, with a domain that runs and with one that does not."""
+    file = vm.path / "journal.jsonl"
+    begin = len(file.read_bytes().splitlines())
+    power.put_back(vm, libvirt, nothing_said)
+    power.start_again(vm, libvirt, this_host, nothing_said)
+    lines = file.read_bytes().splitlines(keepends=True)
+    assert len(lines) == begin + 3  # START is undone, begun, done
+    for number in range(begin, len(lines) + 1):
+        libvirt.destroy("vm")
+        file.write_bytes(b"".join(lines[:number]))
+        if runs:
+            libvirt.start("vm")
+        assert all(mended(vm, libvirt).values())
+        # Whether it may run without the journal's knowing is for the operator.
+        expected = ["started-outside"] if runs and StepKind.START not in steps(vm) else []
+        assert (left(vm, libvirt), state(libvirt)) == (
+            expected,
+            "running" if runs else "shut off",
+        )
 
 
 def test_what_cannot_be_mended_is_told_with_its_reason(vm: VmFolder, libvirt: Hypervisor) -> None:
