@@ -158,6 +158,7 @@ def test_a_damaged_line_is_named_by_its_number(vm: VmFolder, damage: bytes) -> N
     with pytest.raises(HostError) as caught:
         vm.outstanding()
     assert caught.value.message.startswith(f"{journal(vm)}:2 is damaged: ")
+    assert caught.value.hint == "vfio-kit repair vm says what is left to do"
 
 
 @pytest.mark.parametrize("version", [1, 4, None, "2"])

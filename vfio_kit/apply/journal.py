@@ -118,11 +118,11 @@ class VmFolder:
         except OSError as error:
             raise cannot("read", self._record, error) from None
         except (ValueError, RecursionError) as error:
-            raise HostError(f"{self._record} is damaged: {error}") from None
+            raise self._damaged(self._record, str(error)) from None
         try:
             return VmRecord.read(document)
         except (TypeError, ValueError, UsageError) as error:
-            raise HostError(f"{self._record} is damaged: {error}") from None
+            raise self._damaged(self._record, str(error)) from None
 
     def begin(self, step: StepKind, data: dict[str, Any]) -> None:
         self._append({"step": step, "phase": "begin", "data": data})
@@ -155,7 +155,7 @@ class VmFolder:
                 if not isinstance(data, dict):
                     raise TypeError("data is no object")
             except (KeyError, TypeError, ValueError) as error:
-                raise HostError(f"{self._journal}:{number} is damaged: {error!r}") from None
+                raise self._damaged(self._journal, repr(error), number) from None
             before = entries.get(step)
             if phase in ("begin", "undone"):
                 entries.pop(step, None)
@@ -175,6 +175,12 @@ class VmFolder:
             return
         except OSError as error:
             raise cannot("remove", self.path, error) from None
+
+    def _damaged(self, file: Path, why: str, line: int | None = None) -> HostError:
+        where = f"{file}" if line is None else f"{file}:{line}"
+        return HostError(
+            f"{where} is damaged: {why}", f"vfio-kit repair {self.name} says what is left to do"
+        )
 
     def _append(self, event: dict[str, Any]) -> None:
         line = json.dumps({"version": VERSION, "time": round(time.time(), 3), **event}) + "\n"
@@ -205,9 +211,9 @@ class VmFolder:
             try:
                 event = json.loads(line)
             except ValueError as error:
-                raise HostError(f"{self._journal}:{number} is damaged: {error}") from None
+                raise self._damaged(self._journal, str(error), number) from None
             if not isinstance(event, dict):
-                raise HostError(f"{self._journal}:{number} is damaged: it is no object")
+                raise self._damaged(self._journal, "it is no object", number)
             if event.get("version") not in _READABLE:
                 raise HostError(
                     f"{self._journal}:{number} has version {event.get('version')!r}",
