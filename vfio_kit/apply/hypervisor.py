@@ -196,6 +196,7 @@ class Hypervisor:
         found = self._require(name)
         hint = f"QEMU's own words: /var/log/libvirt/qemu/{name}.log"
         self._change(f"start {name}", found.create, limit + _PER_GIB * memory_mib / 1024, hint)
+        self._change(f"pin QEMU's own threads of {name}", lambda: _pin_emulator(found), hint=hint)
 
     def destroy(self, name: str) -> None:
         """Stops the domain at once, if it is there and runs."""
@@ -296,6 +297,27 @@ def _is_marked(domain: Any) -> bool:
             raise
         return False
     return True
+
+
+def _pin_emulator(domain: Any) -> None:
+    """Puts QEMU's own threads on the CPUs that its I/O thread has.
+
+    Not by <emulatorpin>, which libvirt applies before the start: those that fill the guest's memory
+    with zeros would then have these few CPUs, however many they are.
+    """
+    pin = fromstring(domain.XMLDesc()).find("./cputune/iothreadpin")
+    if pin is not None:
+        cpus = cpus_of(pin.get("cpuset", ""))
+        wanted = tuple(number in cpus for number in range(max(cpus) + 1))
+        domain.pinEmulator(wanted, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def cpus_of(cpuset: str) -> frozenset[int]:
+    """The numbers in a set of CPUs as libvirt writes it: `0-1,40-41`."""
+    ranges = (part.partition("-") for part in cpuset.split(","))
+    return frozenset(
+        number for first, _, last in ranges for number in range(int(first), int(last or first) + 1)
+    )
 
 
 def _source_address(source: Element) -> PciAddress:
