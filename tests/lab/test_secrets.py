@@ -31,8 +31,8 @@ _PEM = re.compile(r"-----BEGIN OPENSSH PRIVATE KEY-----(.*?)-----END OPENSSH", r
 def private_part(text: str) -> str:
     """The longest part of a line of a key that says nothing but its private half.
 
-    That are bytes 161 to 193 of an ed25519 key without passphrase (OpenSSH's PROTOCOL.key); how long
-    a line is, is its writer's choice.
+    That is in bytes 161 to 192 of an ed25519 key without passphrase (OpenSSH's PROTOCOL.key), and
+    its writer chooses how long a line is.
     """
     found = _PEM.search(text.replace("\\n", "\n"))
     assert found is not None
