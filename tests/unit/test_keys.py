@@ -8,8 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tests.machines import m4000_isolated, write_machine
 from tests.unit.ssh_server import SshServer, answer
+from tests.unit.test_cli import vfio_kit
 from tests.unit.tools import accepts, run
 from tests.unit.values import said
 from vfio_kit.apply.keys import KeyPair, load_key, new_key
@@ -190,3 +193,27 @@ def test_a_fresh_key_is_one_that_ssh_takes(tmp_path: Path) -> None:
     done = run("ssh-keygen", "-y", "-f", path)
     assert done.stdout.split()[:2] == pair.public.split()[:2]
     assert load_key(path).public.split() == pair.public.split()[:2]
+
+
+def test_a_rendered_seed_lets_the_operator_s_own_key_in(tmp_path: Path) -> None:
+    path = generated(tmp_path, "-t", "ed25519")
+    root = write_machine(tmp_path / "tree", m4000_isolated())
+    out = tmp_path / "out"
+    words = ("--gpu", "01:00.0", "--output", "cloud-init", "--identity", path, "--root", root)
+    result = vfio_kit("render", *words, "-o", out)
+    assert result.exit_code == 0, result.stderr
+    assert sorted(file.name for file in out.iterdir()) == [
+        *("known_hosts", "meta-data", "network-config", "user-data")
+    ]
+    (user,) = yaml.safe_load((out / "user-data").read_text())["users"]
+    assert user["ssh_authorized_keys"] == [load_key(path).public]
+    assert path.read_text().splitlines()[2] not in "".join(f.read_text() for f in out.iterdir())
+
+
+def test_a_key_that_is_none_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    path = generated(tmp_path, "-t", "ed25519", passphrase="let me in")
+    root = write_machine(tmp_path / "tree", m4000_isolated())
+    words = ("--gpu", "01:00.0", "--output", "cloud-init", "--identity", path, "--root", root)
+    result = vfio_kit("render", *words, "-o", tmp_path / "out")
+    assert result.exit_code == 2 and "has a passphrase" in result.stderr
+    assert not (tmp_path / "out").exists()

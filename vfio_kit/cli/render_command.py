@@ -15,6 +15,7 @@ from vfio_kit.cli.plan_command import default_name
 from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
 from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.findings import HELD_OPEN
+from vfio_kit.model.vm import RenderedFile, SeedKeys
 from vfio_kit.render import OUTPUTS, render
 
 
@@ -52,32 +53,39 @@ def command(
 ) -> None:
     """Write the files of a VM without making it.
 
-    The seed holds a fresh SSH host key, and a fresh client key is put beside it; both are for
-    their owner alone.
+    The seed holds a fresh SSH host key, and a fresh client key is put beside it unless --identity
+    names one; both are for their owner alone.
     """
-    from vfio_kit.apply.files import make_folder, write_file
+    from vfio_kit.apply.files import make_folder
 
     if "cloud-init" in output:
         _keep_keys(directory, force)
-    from vfio_kit.apply.keys import new_key
-    from vfio_kit.model.vm import SeedKeys
+    from vfio_kit.apply.keys import load_key, new_key
 
     spec = spec_from(spec_file, name or default_name(spec_file), values)
     # Files are written for later, also while a VM has the GPU, or a process that will be ended.
     plan = plan_from(root, spec, state_dir, image_dir, frozenset({HELD_OPEN.code}))
     host_key, client_key = new_key(f"root@{spec.name}"), new_key(f"vfio-kit@{spec.name}")
-    keys = SeedKeys(host_key.private, host_key.public, (client_key.public, *plan.authorized_keys))
+    given = load_key(Path(plan.identity)) if plan.identity and "cloud-init" in output else None
+    opens = (given or client_key).public
+    keys = SeedKeys(host_key.private, host_key.public, (opens, *plan.authorized_keys))
     files = [file for one in output for file in render(one, plan, keys)]
     if not directory.exists():
         make_folder(directory)
+    _write(directory, files)
+    if "cloud-init" in output:
+        files = [RenderedFile("known_hosts", f"{spec.name} {host_key.public}\n", 0o600)]
+        if given is None:
+            files += [RenderedFile("id_ed25519", client_key.private, 0o600)]
+        _write(directory, files)
+
+
+def _write(directory: Path, files: list[RenderedFile]) -> None:
+    from vfio_kit.apply.files import write_file
+
     for file in files:
         write_file(directory / file.path, file.text.encode(), file.mode)
         step(f"wrote {directory / file.path}")
-    if "cloud-init" in output:
-        write_file(directory / "id_ed25519", client_key.private.encode())
-        known = f"{spec.name} {host_key.public}\n"
-        write_file(directory / "known_hosts", known.encode())
-        step(f"wrote {directory / 'id_ed25519'} and {directory / 'known_hosts'}")
 
 
 def _keep_keys(directory: Path, force: bool) -> None:
