@@ -8,7 +8,7 @@ import pytest
 from tests.machines import K80
 from tests.unit.test_hugepages import placed, pool, two_nodes
 from tests.unit.values import function, host, spec
-from vfio_kit.apply.memory import HOST_RESERVE_MIB, memlock_mib, require_memory, require_mount
+from vfio_kit.apply.memory import HOST_RESERVE_MIB, require_memory, require_mount
 from vfio_kit.errors import HostError
 from vfio_kit.model import NumaNode
 from vfio_kit.model.vm import Claim, CpuTopology, DomainPlan, Hugepages, Placement
@@ -146,23 +146,3 @@ def test_another_file_system_with_such_an_option_does_not_count(tmp_path: Path) 
     (tmp_path / "mounts").write_text("tmpfs /tmp tmpfs rw,pagesize=2M 0 0\n")
     with pytest.raises(HostError):
         require_mount(Hugepages(2048, 1, 1), tmp_path / "mounts")
-
-
-# What QEMU may lock.
-
-
-@pytest.mark.parametrize(
-    ("value", "mib"), [("unlimited", None), ("9663676416", 9216), ("65536", 0)]
-)
-def test_the_limit_of_a_process_is_read_back(tmp_path: Path, value: str, mib: int | None) -> None:
-    (tmp_path / "proc/7").mkdir(parents=True)
-    (tmp_path / "proc/7/limits").write_text(
-        "Limit                     Soft Limit           Hard Limit           Units     \n"
-        f"Max locked memory         {value:<20} {value:<20} bytes     \n"
-    )
-    assert memlock_mib(7, tmp_path) == mib
-
-
-def test_a_process_that_is_gone(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="cannot read"):
-        memlock_mib(8, tmp_path)

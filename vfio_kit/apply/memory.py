@@ -96,18 +96,6 @@ def _text(path: Path) -> str:
         raise HostError(f"cannot read {path}: {error.strerror}") from None
 
 
-def memlock_mib(pid: int, root: Path = Path("/")) -> int | None:
-    """What a process may lock, in MiB, as libvirt has set it for QEMU; None for no limit.
-
-    VFIO counts all of the guest's RAM against it.
-    """
-    limits = root / "proc" / str(pid) / "limits"
-    match = re.search(r"(?m)^Max locked memory +(unlimited|[0-9]+)", _text(limits))
-    if match is None:
-        raise HostError(f"{limits} does not say how much memory may be locked")
-    return None if match[1] == "unlimited" else int(match[1]) >> 20
-
-
 def _words(nodes: Mapping[int, NumaNode]) -> str:
     """node 0 has 900 MiB; node 1 has 3000 MiB"""
     return "; ".join(
