@@ -49,6 +49,7 @@ def test_memory_that_is_not_there_is_named_with_all_its_parts(tmp_path: Path) ->
         "and only 1256 MiB are available"
     )
     assert "--memory" in caught.value.hint
+    assert "reserve" not in caught.value.hint
 
 
 @pytest.mark.parametrize(("size", "size_kib"), [("2M", 2048), ("1G", 1 << 20)])
@@ -62,6 +63,17 @@ def test_hugepages_that_are_free_already_take_no_more_memory(
     with pytest.raises(HostError) as caught:
         require_memory(wanted, root=meminfo(tmp_path, (needed + HOST_RESERVE_MIB - 1) * 1024))
     assert f"takes {needed} MiB more of hugepages" in caught.value.message
+    count = 8192 * 1024 // size_kib
+    assert f"reserve them at boot: kernel parameters hugepagesz={size} hugepages={count}" in (
+        caught.value.hint
+    )
+
+
+def test_more_than_the_host_has_cannot_be_reserved_either(tmp_path: Path) -> None:
+    pool(tmp_path)
+    with pytest.raises(HostError) as caught:
+        require_memory(domain(65536, "2M"), root=meminfo(tmp_path, 1 << 20))
+    assert "reserve" not in caught.value.hint
 
 
 def test_a_node_that_has_not_the_memory_is_named_with_what_would_reserve_it(tmp_path: Path) -> None:

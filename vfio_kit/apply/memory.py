@@ -30,14 +30,18 @@ def require_memory(
     """
     claims = tuple(claims)
     needed = _needed(domain, claims, root)
-    available = _available(root / "proc/meminfo")
+    meminfo = root / "proc/meminfo"
+    available, there = _mib(meminfo, "MemAvailable"), _mib(meminfo, "MemTotal")
     total = sum(needed.values())
     kind = "hugepages" if domain.hugepages else "memory"
     if total + HOST_RESERVE_MIB > available:
+        hint = "give it less with --memory, or end what holds the memory: ps aux --sort -rss | head"
+        if domain.hugepages and total + HOST_RESERVE_MIB <= there:
+            hint += f"; or reserve them at boot: {_reservation(domain.hugepages, needed, root)}"
         raise HostError(
             f"the guest takes {total} MiB more of {kind}, {HOST_RESERVE_MIB} MiB stay for the "
             f"host, and only {available} MiB are available",
-            "give it less with --memory, or end what holds the memory: ps aux --sort -rss | head",
+            hint,
         )
     _require_on_nodes(domain, needed, {node.number: node for node in nodes}, root)
 
@@ -71,29 +75,33 @@ def _require_on_nodes(
     for node, mib in needed.items():
         room = None if node == ANY else free.get(int(node))
         if room is not None and mib > room:
-            missing = {n: pool_size(pages.size_kib, n, root) for n in needed}
-            goal = {n: (needed[n] << 10) // pages.size_kib + missing[n] for n in needed}
             raise HostError(
                 f"the guest takes {mib} MiB more of hugepages on node {node}, and only {room} MiB "
                 f"are available there ({_words(nodes)})",
                 "give it less with --memory, or another --numa-node, or reserve them at boot: "
-                + boot_parameters(goal, pages.size_kib, os.uname().release),
+                + _reservation(pages, needed, root),
             )
 
 
-def _available(meminfo: Path) -> int:
-    """MemAvailable in MiB: free, and what the kernel can make free."""
-    match = re.search(r"(?m)^MemAvailable: +([0-9]+) kB$", _text(meminfo))
-    if match is None:
-        raise HostError(f"{meminfo} does not say how much memory is available")
-    return int(match[1]) >> 10
+def _reservation(pages: Hugepages, needed: Mapping[str, int], root: Path) -> str:
+    """What reserves the pools as they are, and what is missing, when the host starts."""
+    pools = {
+        node: pool_size(pages.size_kib, node, root) + (mib << 10) // pages.size_kib
+        for node, mib in needed.items()
+    }
+    return boot_parameters(pools, pages.size_kib, os.uname().release)
 
 
-def _text(path: Path) -> str:
+def _mib(meminfo: Path, key: str) -> int:
+    """A line of /proc/meminfo; of MemAvailable what is free and what the kernel can make free."""
     try:
-        return path.read_text()
+        text = meminfo.read_text()
     except OSError as error:
-        raise HostError(f"cannot read {path}: {error.strerror}") from None
+        raise HostError(f"cannot read {meminfo}: {error.strerror}") from None
+    match = re.search(rf"(?m)^{key}: +([0-9]+) kB$", text)
+    if match is None:
+        raise HostError(f"{meminfo} has no {key}")
+    return int(match[1]) >> 10
 
 
 def _words(nodes: Mapping[int, NumaNode]) -> str:
@@ -114,5 +122,7 @@ def require_mount(pages: Hugepages, mounts: Path = Path("/proc/mounts")) -> None
         raise HostError(
             f"no hugetlbfs with pages of {sizes[0]} is mounted, and libvirt needs one",
             f"mkdir -p {folder}; mount -t hugetlbfs -o pagesize={sizes[0]} none {folder}; "
-            "systemctl restart libvirtd",
+            "systemctl restart libvirtd\n"
+            f"or from the next boot on: kernel parameter default_hugepagesz={sizes[0]}, with which "
+            "systemd mounts /dev/hugepages",
         )
