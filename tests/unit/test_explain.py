@@ -27,7 +27,11 @@ PAGE = PACKAGE.parent / "docs/findings.md"
 SCHEMA = json.loads((PACKAGE / "schemas/explain-1.schema.json").read_text("utf-8"))
 CODES = [kind.code for kind in FINDING_KINDS]
 MODULES = dict(
-    zip(CHAPTERS, ("isolation", "host", "device", "loss", "reading", "software", "placement"), strict=True)
+    zip(
+        CHAPTERS,
+        ("isolation", "host", "device", "loss", "reading", "software", "placement"),
+        strict=True,
+    )
 )
 
 every_kind = pytest.mark.parametrize("kind", FINDING_KINDS, ids=CODES)
