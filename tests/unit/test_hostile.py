@@ -26,11 +26,13 @@ from pydantic import BaseModel
 from tests.machines import M4000
 from tests.unit.hostile import CANARY, anything, chunks, printable
 from tests.unit.values import TEST_KEYS, function, host, public_key, spec
+from vfio_kit.cli.plan_command import saved_plan
 from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.guests import GUESTS
 from vfio_kit.model import PciAddress
 from vfio_kit.model.vm import RenderedFile, UpPlan
 from vfio_kit.plan import make_plan
+from vfio_kit.plan.document import SCHEMA, differences
 from vfio_kit.render import OUTPUTS, render
 from vfio_kit.spec import BakeSpec, GuestSpec, load_bake_spec, load_spec
 
@@ -180,6 +182,7 @@ _TWINS = (
     *("DEVICENAME", "STATEDIR", "IMAGEDIR", "HOSTKEY"),
 )
 _HARMLESS = {f"{twin}": f"{twin}twin" for twin in _TWINS}
+_WHOLE = Wanted("gpu-vm", "debian-12", "470", "direct", True, _HARMLESS)
 
 # No dots, and no slashes at their ends: of a path of folders the planner may take these out.
 _texts = printable.map(lambda text: text.replace("/", "|").replace(".", ":")[:100] or "x")
@@ -336,7 +339,6 @@ def test_every_word_that_means_harm_is_read_as_itself(output: str, boot: str) ->
 
 def test_every_text_that_can_be_chosen_is_somewhere() -> None:
     """Else the test above would compare nothing."""
-    whole = Wanted("gpu-vm", "debian-12", "470", "direct", True, _HARMLESS)
     machine = {"KERNEL", "INITRD", "OPTIONROM", "IMAGEDIR"}
     places = {
         "libvirt": machine | {"NETWORK"},
@@ -347,7 +349,7 @@ def test_every_text_that_can_be_chosen_is_somewhere() -> None:
     }
     # The rest is in the journal, the record and on the command line alone.
     for output, names in places.items():
-        said = repr(read_back(output, whole, _HARMLESS))
+        said = repr(read_back(output, _WHOLE, _HARMLESS))
         assert {twin for twin, text in _HARMLESS.items() if text in said} == names, output
     assert places.keys() == OUTPUTS.keys()
 
@@ -363,3 +365,59 @@ def test_a_comma_that_is_not_doubled_is_caught() -> None:
     assert _qemu_tree(["-drive", "file=/a,,b,if=none"])[1] == ["file=/a,b", "if=none"]
     harmless = _qemu_tree(["-drive", "file=IMAGEtwin"])
     assert _qemu_tree(["-drive", "file=/a,b"]) != substituted(harmless, {"IMAGE": "/a,b"})
+
+
+# A plan that was written down, and comes back with whatever somebody has put into the file.
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | anything,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "gpus", "boot", "ssh", "roms", "devices"]) | anything,
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@given(wanted=_json)
+@settings(max_examples=40)
+def test_a_plan_of_any_shape_is_a_plan_or_a_mistake(wanted: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "plan.json"
+        file.write_text(json.dumps({"schema": SCHEMA, "spec": wanted, "more": wanted}))
+        try:
+            document = saved_plan(file)
+        except UsageError:
+            return
+    # Told in an error, whose printing takes out what moves a cursor.
+    assert all(isinstance(line, str) for line in differences(document, _WHOLE.plan(_HARMLESS)))
+    with pytest.raises(UsageError):
+        load_spec(None, {}, document["spec"])
+
+
+def test_a_plan_without_end_is_none() -> None:
+    deep: Any = {}
+    for _ in range(500):
+        deep = {"spec": deep}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "plan.json"
+        file.write_text(json.dumps({"schema": SCHEMA, "spec": deep}))
+        for path in (file, Path("/dev/zero")):
+            with pytest.raises(UsageError):
+                saved_plan(path)
+
+
+def test_a_spec_comes_back_from_a_plan_with_keys_of_the_operator_s_own() -> None:
+    options = {"name": "vm", "gpus": ["01:00.0"], "roms": {"01:00.0": "/a.rom"}, "ssh.user": "me"}
+    made = load_spec(None, options)
+    saved = json.loads(json.dumps(made.model_dump(mode="json", exclude_unset=True)))
+    assert load_spec(None, {}, saved) == made
+    with_key = load_spec(None, {"ssh.identity": "/key"}, saved)
+    assert (with_key.roms, with_key.ssh.user, with_key.ssh.identity) == (
+        *(made.roms, "me"),
+        "/key",
+    )

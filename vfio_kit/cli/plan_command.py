@@ -75,6 +75,12 @@ def plan_json(plan: UpPlan, spec: "GuestSpec | None" = None) -> dict[str, Any]:
     }
 
 
+_LONGEST = 16 << 20
+"""Bytes of a plan that is read; a device has no end."""
+_DEEPEST = 10
+"""Levels; a plan has half of them."""
+
+
 def saved_plan(path: Path) -> dict[str, Any]:
     """The document that `plan --json` printed into a file; `spec` in it is what was asked for.
 
@@ -85,7 +91,8 @@ def saved_plan(path: Path) -> dict[str, Any]:
     from vfio_kit.plan.document import SCHEMA
 
     try:
-        document = json.loads(path.read_bytes())
+        with path.open("rb") as stream:
+            document = json.loads(stream.read(_LONGEST))
     except OSError as error:
         raise UsageError(f"cannot read the plan {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -96,7 +103,17 @@ def saved_plan(path: Path) -> dict[str, Any]:
             f"{path} is no plan of this version: its schema is {schema!r}, not {SCHEMA!r}",
             _HOW_TO_SAVE,
         )
+    if not isinstance(document.get("spec"), dict) or _is_deeper(document, _DEEPEST):
+        raise UsageError(f"{path} is no plan: what was asked for is not in it", _HOW_TO_SAVE)
     return dict(document)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects stand in one another more than that."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)
 
 
 def _software(software: Software) -> str:

@@ -1,7 +1,7 @@
 """The options that make up a VM's spec, and what becomes of them: a spec, and a plan."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -254,19 +254,7 @@ def spec_from(
     from vfio_kit.spec import load_spec
 
     options = _taken(name, _SPEC_OPTIONS, values)
-    if saved is not None and spec_file is None:
-        given = {key: value for key, value in options.items() if value is not None}
-        options = {**dict(_dotted(saved)), **given}
-    return load_spec(spec_file, options)
-
-
-def _dotted(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """A spec's values by their keys in full: ssh.user."""
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
+    return load_spec(spec_file, options, saved if spec_file is None else None)
 
 
 def bake_spec_from(spec_file: Path | None, name: str, values: dict[str, Any]) -> "BakeSpec":

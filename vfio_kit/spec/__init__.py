@@ -6,6 +6,7 @@ line. See docs/spec.md for the keys.
 
 import tomllib
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -152,12 +153,16 @@ class BakeSpec(GuestSpec):
 _Spec = TypeVar("_Spec", bound=GuestSpec)
 
 
-def load_spec(file: Path | None, options: Mapping[str, object]) -> GuestSpec:
+def load_spec(
+    file: Path | None, options: Mapping[str, object], saved: Mapping[str, Any] | None = None
+) -> GuestSpec:
     """The spec from `file`, with `options` (dotted keys; None: not given) laid over it.
+
+    saved  a spec that was written down, as parsed JSON, in the place of a file.
 
     Raises UsageError that names the file, the key, the line and the value.
     """
-    return _load(GuestSpec, file, options)
+    return _load(GuestSpec, file, options, saved)
 
 
 def load_bake_spec(file: Path | None, options: Mapping[str, object]) -> BakeSpec:
@@ -165,9 +170,14 @@ def load_bake_spec(file: Path | None, options: Mapping[str, object]) -> BakeSpec
     return _load(BakeSpec, file, options)
 
 
-def _load(schema: type[_Spec], file: Path | None, options: Mapping[str, object]) -> _Spec:
+def _load(
+    schema: type[_Spec],
+    file: Path | None,
+    options: Mapping[str, object],
+    saved: Mapping[str, Any] | None = None,
+) -> _Spec:
     text = _read(file) if file else ""
-    document = _parse(text, file)
+    document = _parse(text, file) if saved is None else deepcopy(dict(saved))
     for key, value in options.items():
         if value is not None:
             _lay_over(document, key.split("."), value)
