@@ -117,27 +117,28 @@ def require_trusted(folder: Path, what: str) -> None:
                 break
             except OSError as error:
                 raise cannot("look at", part, error) from None
-            reason = _exchangeable(state, last=part == path)
-            if reason:
+            found = _exchangeable(state, last=part == path)
+            if found is not None:
+                reason, cure = found
                 raise HostError(
                     f"the {what} {folder} is not safe: {part} {reason}",
-                    f"chmod go-w {shlex.quote(str(part))}; or give another folder",
+                    f"{cure} {shlex.quote(str(part))}; or give another folder",
                 )
             if stat.S_ISDIR(state.st_mode) and not state.st_mode & (stat.S_IXGRP | stat.S_IXOTH):
                 break  # nobody else comes any further
 
 
-def _exchangeable(state: os.stat_result, *, last: bool) -> str:
-    """How somebody else could exchange what stands in a folder; empty where nobody can."""
+def _exchangeable(state: os.stat_result, *, last: bool) -> tuple[str, str] | None:
+    """How somebody else could exchange what stands in a folder, and what ends that; or None."""
     if state.st_uid not in (0, os.geteuid()):
-        return f"belongs to the user {state.st_uid}"
+        return f"belongs to the user {state.st_uid}", "chown -h root"
     if stat.S_ISLNK(state.st_mode) or (state.st_mode & stat.S_ISVTX and not last):
-        return ""
+        return None
     if state.st_mode & stat.S_IWOTH:
-        return "may be written to by everybody"
+        return "may be written to by everybody", "chmod go-w"
     if state.st_mode & stat.S_IWGRP and state.st_gid not in (0, os.getegid()):
-        return f"may be written to by the group {state.st_gid}"
-    return ""
+        return f"may be written to by the group {state.st_gid}", "chmod g-w"
+    return None
 
 
 def _others(path: Path, bit: int) -> bool:
