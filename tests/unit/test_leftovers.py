@@ -109,13 +109,13 @@ CASES: tuple[tuple[str, VmFacts, State, list[tuple[str, Mend]]], ...] = (
     ("rebooted", REBOOTED, State.OFF, [("rebooted", Mend.STOP)]),
     (
         "rebooted, and to be started at boot",
-        replace(REBOOTED, autostart=True),
+        replace(REBOOTED, unit=True),
         State.OFF,
         [("not-started", Mend.START)],
     ),
     (
         "shut down in good order, and not started at boot",
-        replace(OFF, autostart=True, unit_failed=True),
+        replace(OFF, unit=True, unit_failed=True),
         State.OFF,
         [("not-started", Mend.START)],
     ),
@@ -127,7 +127,7 @@ CASES: tuple[tuple[str, VmFacts, State, list[tuple[str, Mend]]], ...] = (
     ),
     (
         "rebooted, and its card is elsewhere",
-        replace(REBOOTED, autostart=True, drift=("the card that was at A is at B now",)),
+        replace(REBOOTED, unit=True, drift=("the card that was at A is at B now",)),
         State.OFF,
         [("renumbered", Mend.TELL), ("rebooted", Mend.STOP)],
     ),
@@ -202,7 +202,7 @@ CASES: tuple[tuple[str, VmFacts, State, list[tuple[str, Mend]]], ...] = (
         "its overlay is gone, and it is to be started at boot",
         replace(
             REBOOTED,
-            autostart=True,
+            unit=True,
             steps=missing(OTHER_BOOT, StepKind.DISK, "/images/vm.qcow2"),
         ),
         State.LOST,

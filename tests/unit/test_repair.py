@@ -1,6 +1,7 @@
 """`repair`: what is left is found with real files, and mended; what may not be touched is not."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from tests.unit.whole_vm import (
     whole_vm,
 )
 from vfio_kit.analysis.leftovers import State
-from vfio_kit.apply import power
+from vfio_kit.apply import power, service
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import VmFolder
 from vfio_kit.apply.repair import Found, Mended, Repair
@@ -35,6 +36,8 @@ from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.leftovers import Mend
 from vfio_kit.model import Host
 from vfio_kit.model.vm import StepKind
+
+needs_systemctl = pytest.mark.skipif(shutil.which("systemctl") is None, reason="no systemctl")
 
 
 @pytest.fixture
@@ -49,9 +52,12 @@ def vm(tmp_path: Path, libvirt: Hypervisor) -> VmFolder:
 
 
 def run(
-    state_dir: Path, libvirt: Hypervisor | None, read_host: Callable[[], Host] = this_host
+    state_dir: Path,
+    libvirt: Hypervisor | None,
+    read_host: Callable[[], Host] = this_host,
+    root: Path = Path("/"),
 ) -> Repair:
-    return Repair(state_dir, libvirt, read_host, nothing_said, nothing_said)
+    return Repair(state_dir, libvirt, read_host, nothing_said, nothing_said, root)
 
 
 def words(found: Found) -> list[str]:
@@ -120,21 +126,53 @@ def test_after_a_reboot_the_others_boot_is_closed(vm: VmFolder, libvirt: Hypervi
     assert (left(vm, libvirt), state(libvirt)) == ([], "shut off")
 
 
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """A host that systemd runs."""
+    root = tmp_path / "host"
+    (root / "run/systemd/system").mkdir(parents=True)
+    return root
+
+
+def enable(vm: VmFolder, root: Path) -> None:
+    words = ("/opt/vfio-kit",)
+    service.enable(service.prepare(vm.name, vm.path.parent, (), words=words, root=root), root)
+
+
+@needs_systemctl
 def test_after_a_reboot_a_vm_that_the_host_should_have_started_is_started(
-    tmp_path: Path, libvirt: Hypervisor
+    vm: VmFolder, libvirt: Hypervisor, units: Path
 ) -> None:
-    vm = whole_vm(tmp_path, libvirt, autostart=True)
+    enable(vm, units)
     libvirt.destroy("vm")
     started(vm, boot="another")
-    assert left(vm, libvirt) == ["not-started"]
-    assert mended(vm, libvirt) == {"not-started": True}
-    assert (left(vm, libvirt), state(libvirt)) == ([], "running")
+    repair = run(vm.path.parent, libvirt, root=units)
+    assert words(repair.look()) == ["not-started"]
+    assert [each.failure for each in repair.mend(repair.look())] == [None]
+    assert (words(repair.look()), state(libvirt)) == ([], "running")
+
+
+@needs_systemctl
+@pytest.mark.parametrize("purged", [False, True])
+def test_a_unit_of_a_vm_that_is_gone_is_taken_away(
+    vm: VmFolder, libvirt: Hypervisor, units: Path, purged: bool
+) -> None:
+    enable(vm, units)
+    libvirt.destroy("vm")
+    forget(libvirt)
+    for kind in steps(vm):
+        vm.undone(kind)
+    if purged:
+        vm.purge()
+    repair = run(vm.path.parent, libvirt, root=units)
+    assert words(repair.look()) == ["unit"]
+    assert [each.failure for each in repair.mend(repair.look())] == [None]
+    assert (words(repair.look()), service.enabled(root=units)) == ([], frozenset())
 
 
 def test_a_card_that_is_gone_is_told_and_nothing_is_started(
-    tmp_path: Path, libvirt: Hypervisor
+    vm: VmFolder, libvirt: Hypervisor
 ) -> None:
-    vm = whole_vm(tmp_path, libvirt, autostart=True)
     libvirt.destroy("vm")
     started(vm, boot="another")
     repair = run(vm.path.parent, libvirt, lambda: host())

@@ -83,7 +83,6 @@ class VmFacts:
     """Whether somebody had logged in to it: for journals without the waiting."""
     baking: bool = False
     """Whether it is a VM of `bake`, which has no GPU, and of which nobody wants more."""
-    autostart: bool = False
     unit: bool = False
     """Whether the host would start it at boot, with this state directory."""
     unit_failed: bool = False
@@ -228,7 +227,7 @@ def _switched_off(vm: VmFacts, start: StepFacts | None, can_start: bool) -> Iter
             yield _leftover(HALF_STOPPED, vm.name, f"{how}, and its hugepages are still there")
         if vm.unit_failed and can_start:
             yield _leftover(NOT_STARTED, vm.name, how)
-    elif vm.autostart and can_start and not start.this_boot:
+    elif vm.unit and can_start and not start.this_boot:
         yield _leftover(NOT_STARTED, vm.name, how)
     else:
         kind = (ENDED if start.done else HALF_STOPPED) if start.this_boot else REBOOTED

@@ -43,7 +43,6 @@ def vm_facts(folder: VmFolder, domains: Mapping[str, DomainState]) -> VmFacts:
         has_copy=folder.domain_xml.exists(),
         logged_in=record.address is not None,
         baking=not record.gpus,
-        autostart=record.autostart,
         temporary=_temporary(folder, record),
     )
 

@@ -49,7 +49,8 @@ class Repair:
     """One run over a state directory.
 
     hypervisor  None where there is no libvirt: no domain is known then, and no VM may be.
-    read_host   reads the host, to know the VMs' devices again; None where it cannot be read.
+    read_host   reads the host, to know the VMs' devices again.
+    root        where the host's units are.
     """
 
     def __init__(
@@ -59,9 +60,11 @@ class Repair:
         read_host: Callable[[], Host],
         progress: Progress,
         say: Said,
+        root: Path = Path("/"),
     ) -> None:
         self._state_dir, self._hypervisor = state_dir, hypervisor
         self._read_host, self._progress, self._say = read_host, progress, say
+        self._root = root
 
     def look(self, names: Iterable[str] = ()) -> Found:
         """What is there of these VMs, or of all and of the host; changes nothing.
@@ -98,19 +101,16 @@ class Repair:
         changes: tuple[str, ...] = ()
         if host is not None and vm.steps and not vm.runs:
             changes = power.device_changes(folder.record(), host)
-        return replace(
-            vm,
-            unit=folder.name in service.enabled(self._state_dir),
-            unit_failed=vm.autostart and service.failed(folder.name),
-            drift=changes,
-        )
+        unit = folder.name in service.enabled(self._state_dir, self._root)
+        failed = unit and service.failed(folder.name)
+        return replace(vm, unit=unit, unit_failed=failed, drift=changes)
 
     def _without_vm(self, vms: list[VmFacts]) -> Iterable[Leftover]:
         known = {vm.name for vm in vms if vm.steps or vm.holder or vm.damage}
         for domain in self._hypervisor.marked() if self._hypervisor else []:
             if domain.name not in known:
                 yield unknown_domain(domain.name, domain.state)
-        for name in sorted(service.enabled(self._state_dir) - {vm.name for vm in vms}):
+        for name in sorted(service.enabled(self._state_dir, self._root) - {vm.name for vm in vms}):
             yield stray_unit(name)
         if bakings := _stray_bakings(self._state_dir):
             yield temporary_files(None, bakings)
@@ -147,7 +147,7 @@ class Repair:
                         folder.path.rmdir()
             case Mend.DISABLE:
                 with host_lock(self._state_dir, self._say):
-                    service.disable({"vm": left.vm})
+                    service.disable({"vm": left.vm}, self._root)
             case Mend.TELL:
                 raise ValueError(f"{left.kind.word} is the operator's to decide")
 
