@@ -1,14 +1,17 @@
 """The last look before `up` changes anything: the host as it is now against what was planned."""
 
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.machines import M4000, M4000_AUDIO
+from tests.unit.test_rom import image as rom_image
 from tests.unit.values import at, function, host, spec
 from vfio_kit.cli.preflight import require_files, require_free_cpus, require_no_drift
-from vfio_kit.errors import Refused, UsageError
+from vfio_kit.errors import Refused, UsageError, VfioKitError
 from vfio_kit.model import Holder, Host
 from vfio_kit.model.vm import Claim, CpuTopology, Placement, UpPlan
 from vfio_kit.plan import make_plan
@@ -71,19 +74,47 @@ def test_a_vm_that_is_not_pinned_shares_its_cpus_with_all() -> None:
     require_free_cpus(planned(), [Claim("other", cpus=frozenset(range(64)))])
 
 
-def test_a_rom_that_is_not_there_or_none_is_refused_before_anything_is_connected_to(
-    tmp_path: Path,
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody can look into; pytest's own are closed to others."""
+    with tempfile.TemporaryDirectory(prefix="vfio-kit-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def with_rom(path: Path) -> UpPlan:
+    return make_plan(
+        HOST,
+        spec("01:00.0", memory=1024, driver="none", image="/i.qcow2", roms={"01:00.0": str(path)}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "words"),
+    [
+        (None, UsageError, "no option ROM at"),
+        (b"no ROM at all", Refused, "is no option ROM: it begins with 6e6f, not 55aa"),
+        (
+            rom_image(device=0x1B38),
+            Refused,
+            "is a ROM for 10de:1b38, and the function is 10de:13f1",
+        ),
+    ],
+)
+def test_a_rom_is_looked_at_before_anything_is_connected_to(
+    open_folder: Path, data: bytes | None, error: type[VfioKitError], words: str
 ) -> None:
-    plan = planned(image="/some.qcow2")
-    require_files(plan)
+    path = open_folder / "card.rom"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(error) as caught:
+        require_files(with_rom(path))
+    assert words in caught.value.message and str(path) in caught.value.message
 
-    def with_rom(path: Path) -> UpPlan:
-        devices = tuple(replace(d, rom=str(path)) for d in plan.domain.host_devices[:1])
-        domain = replace(plan.domain, host_devices=(*devices, *plan.domain.host_devices[1:]))
-        return replace(plan, domain=domain)
 
-    with pytest.raises(UsageError, match="no option ROM at"):
-        require_files(with_rom(tmp_path / "none.rom"))
+def test_the_cards_own_rom_is_taken(open_folder: Path) -> None:
+    (open_folder / "card.rom").write_bytes(rom_image())
+    require_files(with_rom(open_folder / "card.rom"))
 
 
 def test_a_key_that_is_not_there_is_refused_before_anything_is_connected_to(
