@@ -1,8 +1,11 @@
 """`repair`: what is left is found with real files, and mended; what may not be touched is not."""
 
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jsonschema
@@ -32,7 +35,7 @@ from vfio_kit.apply.journal import VmFolder
 from vfio_kit.apply.repair import Found, Mended, Repair
 from vfio_kit.cli import _cli
 from vfio_kit.cli.repair_command import document_of
-from vfio_kit.errors import UsageError
+from vfio_kit.errors import HostError, UsageError
 from vfio_kit.knowledge.leftovers import Mend
 from vfio_kit.model import Host
 from vfio_kit.model.vm import StepKind
@@ -267,6 +270,50 @@ def test_damage_is_told_with_its_place_and_nothing_is_touched(
         assert f"rm -r {vm.path}" in damaged.remedy
     assert run(vm.path.parent, libvirt).mend(found) == ()
     assert state(libvirt) == "running"
+
+
+def test_nobody_is_told_to_remove_what_a_newer_version_wrote(
+    vm: VmFolder, libvirt: Hypervisor
+) -> None:
+    with (vm.path / "journal.jsonl").open("a") as journal:
+        journal.write('{"version": 4, "phase": "down"}\n')
+    ((_, (left_over,)),) = run(vm.path.parent, libvirt).look().vms
+    assert left_over.kind.word == "damaged" and "has version 4" in left_over.what
+    assert left_over.remedy == "use the vfio-kit that wrote it"
+
+
+@contextmanager
+def somebody_without_rights() -> Iterator[None]:
+    """root may look into every folder; the tests may be run by root."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_what_is_closed_to_this_user_is_not_damaged() -> None:
+    with tempfile.TemporaryDirectory() as base:
+        state_dir = Path(base) / "state"
+        vm = VmFolder(state_dir / "vm")
+        vm.create(RECORD)
+        step(vm, StepKind.STATE)
+        for folder, mode in ((Path(base), 0o755), (state_dir, 0o755), (vm.path, 0)):
+            folder.chmod(mode)
+        with somebody_without_rights():
+            ((_, (closed,)),) = run(state_dir, None).look().vms
+            listed = CliRunner().invoke(_cli, ["list", "--state-dir", str(state_dir)])
+        vm.path.chmod(0o700)
+        state_dir.chmod(0)
+        with somebody_without_rights(), pytest.raises(HostError, match="cannot read"):
+            run(state_dir, None).look(["vm"])
+        state_dir.chmod(0o700)
+    assert closed.what.endswith("Permission denied")
+    assert closed.remedy == "run as root: sudo vfio-kit …"
+    assert listed.exit_code == 0 and "damaged" in listed.output
 
 
 def test_what_a_crash_left_of_files_is_removed(vm: VmFolder, libvirt: Hypervisor) -> None:

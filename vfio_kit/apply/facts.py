@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vfio_kit.analysis.leftovers import StepFacts, VmFacts
 from vfio_kit.apply.hypervisor import DomainState
-from vfio_kit.apply.journal import Entry, VmFolder, VmRecord
+from vfio_kit.apply.journal import Damaged, Entry, VmFolder, VmRecord
 from vfio_kit.apply.steps import boot_id
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.model.vm import StepKind
@@ -80,9 +80,13 @@ def _damaged(
 ) -> VmFacts:
     """entries: the journal's, where it is the record that is damaged, or gone."""
     why = error.message if isinstance(error, HostError) else f"{folder.path}/vm.json is gone"
-    by_hand = [f"vfio-kit down {folder.name}   (its journal is whole)"]
-    if entries is None:
+    if isinstance(error, HostError) and not isinstance(error, Damaged):
+        # Closed to this user, of a newer vfio-kit, on a disk that fails: nothing to take away for.
+        by_hand = error.hint.splitlines()
+    elif entries is None:
         by_hand = _by_hand(folder, domains)
+    else:
+        by_hand = [f"vfio-kit down {folder.name}   (its journal is whole)"]
     return VmFacts(folder.name, holder=busy, damage=why, by_hand=tuple(by_hand))
 
 

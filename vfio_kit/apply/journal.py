@@ -44,6 +44,10 @@ waiting and the going down are written down, too."""
 _READABLE = (2, 3)
 
 
+class Damaged(HostError):
+    """A record or a journal that was read, and makes no sense."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A step that was begun and not undone, with what its undoing needs.
@@ -69,7 +73,11 @@ class VmFolder:
         self._journal = path / "journal.jsonl"
 
     def exists(self) -> bool:
-        return self._record.exists() or self._journal.exists()
+        """Whether it holds a VM; one that is closed to this user may."""
+        try:
+            return self._record.exists() or self._journal.exists()
+        except PermissionError:
+            return True
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -106,7 +114,8 @@ class VmFolder:
         write_file(self._record, json.dumps(record.document(), indent=1).encode() + b"\n")
 
     def record(self) -> VmRecord:
-        """Raises UsageError for an unknown VM, HostError for a record that makes no sense."""
+        """Raises UsageError for an unknown VM, Damaged for a record that makes no sense, HostError
+        for one that cannot be read."""
         try:
             document = json.loads(self._record.read_text())
         except FileNotFoundError:
@@ -176,9 +185,9 @@ class VmFolder:
         except OSError as error:
             raise cannot("remove", self.path, error) from None
 
-    def _damaged(self, file: Path, why: str, line: int | None = None) -> HostError:
+    def _damaged(self, file: Path, why: str, line: int | None = None) -> Damaged:
         where = f"{file}" if line is None else f"{file}:{line}"
-        return HostError(
+        return Damaged(
             f"{where} is damaged: {why}", f"vfio-kit repair {self.name} says what is left to do"
         )
 
@@ -210,7 +219,7 @@ class VmFolder:
         for number, line in enumerate(data.split(b"\n")[:-1], start=1):
             try:
                 event = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise self._damaged(self._journal, str(error), number) from None
             if not isinstance(event, dict):
                 raise self._damaged(self._journal, "it is no object", number)

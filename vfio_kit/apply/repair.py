@@ -19,7 +19,7 @@ from vfio_kit.analysis.leftovers import (
 )
 from vfio_kit.apply import power, service
 from vfio_kit.apply.facts import vm_facts
-from vfio_kit.apply.files import remove
+from vfio_kit.apply.files import cannot, remove
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import VmFolder, folders
 from vfio_kit.apply.locks import Said, host_lock
@@ -91,7 +91,11 @@ class Repair:
 
     def _named(self, name: str) -> VmFolder:
         folder = VmFolder(self._state_dir / name)
-        if not folder.path.is_dir():
+        try:
+            there = folder.path.is_dir()
+        except OSError as error:
+            raise cannot("read", folder.path, error) from None
+        if not there:
             raise UsageError(f"no VM {name!r} here", "vfio-kit list shows those there are")
         return folder
 
