@@ -32,7 +32,7 @@ from vfio_kit.host.read import read_host
 from vfio_kit.knowledge.guests import GUESTS
 from vfio_kit.knowledge.provisioning import CUDA_ROWS, DRIVER_ROWS
 from vfio_kit.model import Cpu, Platform
-from vfio_kit.model.vm import CpuTopology, CudaWay, Placement, Software, UpPlan
+from vfio_kit.model.vm import BackingImage, CpuTopology, CudaWay, Placement, Software, UpPlan
 from vfio_kit.plan import make_plan
 from vfio_kit.render import OUTPUTS, qemu_arguments, render
 from vfio_kit.render.placement import cpu_list
@@ -726,6 +726,21 @@ def test_a_microvm_has_the_devices_of_the_other_machine(name: str, tmp_path: Pat
         row for row in usual if row[0] not in differs
     ]
     assert not [row for row in small if row[0] == "-global"]
+
+
+def test_the_chain_of_images_ends_with_the_one_that_was_examined(tmp_path: Path) -> None:
+    plan = plan_of(CASES["m4000-bios"], tmp_path)
+    backing = BackingImage(_IMAGE, "qcow2", 2 << 30)
+    plan = replace(plan, domain=replace(plan.domain, backing=backing))
+    path = tmp_path / "domain.xml"
+    path.write_text(render("libvirt", plan)[0].text)
+    accepts("virt-xml-validate", path, "domain")
+    store = xml_of(plan).find("devices/disk/backingStore")
+    assert store is not None and store.attrib == {"type": "file"}
+    end = store.find("backingStore")
+    assert end is not None and not end.attrib and not list(end)
+    label = store.find("source/seclabel")
+    assert label is not None and label.attrib == {"model": "dac", "relabel": "no"}
 
 
 def test_a_domain_above_ffff_is_written_whole() -> None:
