@@ -649,6 +649,17 @@ def test_the_gpus_of_a_spec_stay_where_they_are_while_its_image_is_made() -> Non
     assert made.software == Software("none")
 
 
+def test_an_image_is_made_without_what_its_spec_has_for_the_vm_of_up() -> None:
+    made = bake_plan(
+        gpus=["01:00.0"],
+        roms={"01:00.0": "/roms/m4000.rom"},
+        autostart=True,
+        ssh={"identity": "/root/key", "user": "gpu"},
+    )
+    assert (made.autostart, made.identity, made.user) == (False, None, "gpu")
+    assert StepKind.AUTOSTART not in {step.kind for step in made.steps}
+
+
 def test_an_image_for_a_card_takes_the_newest_driver_of_it() -> None:
     assert bake_plan(capabilities=["3.7", "3.7"], driver="auto").software == Software(
         "470", "11.4", capabilities=("3.7",)

@@ -199,7 +199,10 @@ _PARAMETER = {
 }
 
 
-_NOT_FOR_BAKE = ("gpus", "accept_loss", "memory", "hugepages", "autostart", "ssh.identity")
+_NOT_FOR_BAKE = (
+    *("gpus", "accept_loss", "memory", "hugepages", "autostart", "ssh.identity"),
+    *("placement.pin", "placement.node"),  # a VM for once is the kernel's to place
+)
 _BAKE_OPTIONS = (
     # The GPUs of a spec file stay where they are, and a VM without one pins no memory.
     *(row for row in _SPEC_OPTIONS if row[0] not in _NOT_FOR_BAKE),

@@ -101,10 +101,17 @@ def make_bake_plan(
 
     Raises Refused and UsageError as make_plan does, for cards of the spec's compute capabilities.
     """
+    spec = _of_the_image(spec)
     cards = tuple(card_with(capability) for capability in sorted(set(spec.capabilities)))
     choice = choose(_wanted(spec), cards)
     domain = domain_of(spec, spec.memory or LEAST_MIB, choice.software, (), image_dir)
     return _assembled(spec, choice, (), state_dir, domain)
+
+
+def _of_the_image(spec: BakeSpec) -> BakeSpec:
+    """Without what a spec has of the VM that `up` makes of the image, as it may be one for both."""
+    ssh = spec.ssh.model_copy(update={"identity": None})
+    return spec.model_copy(update={"autostart": False, "roms": {}, "ssh": ssh})
 
 
 def _wanted(spec: GuestSpec) -> Wanted:
