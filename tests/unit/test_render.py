@@ -60,6 +60,11 @@ def tesla_k80() -> Machine:
     return load(HOSTS / "tesla-k80.toml").machine
 
 
+def epyc_with_p40s() -> Machine:
+    """Two nodes, cores with two threads each, four cards on each node."""
+    return load(HOSTS / "epyc-two-nodes-eight-p40.toml").machine
+
+
 _PINNED = Placement(
     CpuTopology(1, 2, 2, topoext=True),
     nodes=(1,),
@@ -99,6 +104,11 @@ CASES: dict[str, Case] = {
         m4000_isolated,
         {"image": _IMAGE, "hugepages": "off"},
         placement=replace(_PINNED, pages=(), vcpus=(), emulator=()),
+    ),
+    "p40-on-its-node": Case(
+        epyc_with_p40s,
+        {"image": _IMAGE, "cpus": 8, "boot": {"mode": "uefi"}},
+        gpus=("81:00.0",),
     ),
     "k80-bars-bios": Case(tesla_k80, {"image": _IMAGE, "memory": 24576}, gpus=_K80_HALVES),
     "k80-bars-uefi": Case(

@@ -13,7 +13,8 @@ set -euo pipefail
 # and afterwards:
 #   driverctl --nosave unset-override 0000:01:00.0
 #   driverctl --nosave unset-override 0000:01:00.1
-for device in 0000:01:00.0 0000:01:00.1; do
+devices=(0000:01:00.0 0000:01:00.1)
+for device in "${devices[@]}"; do
   driver=$(basename "$(readlink "/sys/bus/pci/devices/$device/driver" || true)")
   if [ "$driver" != vfio-pci ]; then
     echo "$device is bound to ${driver:-no driver}, not to vfio-pci; run:" >&2
