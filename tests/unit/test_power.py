@@ -24,6 +24,7 @@ from tests.unit.whole_vm import (
     this_host,
     whole_vm,
 )
+from vfio_kit.analysis.leftovers import leftovers_of
 from vfio_kit.apply import power
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import VmFolder
@@ -251,6 +252,18 @@ def test_a_vm_that_is_half_up_or_down_is_sent_to_up_and_down(
         vm.undone(kind)
     with pytest.raises(UsageError, match="is down"):
         power.require_kept(power.look(vm, libvirt))
+
+
+def test_what_an_older_version_made_is_not_taken_for_one_that_can_be_started_again(
+    vm: VmFolder, libvirt: Hypervisor
+) -> None:
+    vm.save(replace(vm.record(), devices=(), plan=""))
+    with pytest.raises(UsageError, match="older vfio-kit") as caught:
+        power.require_kept(power.look(vm, libvirt))
+    assert caught.value.hint.startswith("vfio-kit down vm takes it away")
+    libvirt.destroy("vm")
+    (ended,) = leftovers_of(power.look(vm, libvirt))
+    assert (ended.kind.word, ended.remedy) == ("ended", "vfio-kit repair vm")
 
 
 @pytest.mark.parametrize("command", ["start", "stop", "repair"])

@@ -83,6 +83,8 @@ class VmFacts:
     """Whether somebody had logged in to it: for journals without the waiting."""
     baking: bool = False
     """Whether it is a VM of `bake`, which has no GPU, and of which nobody wants more."""
+    older: bool = False
+    """Whether an older vfio-kit made it, which wrote down too little to switch it on again."""
     unit: bool = False
     """Whether the host would start it at boot, with this state directory."""
     unit_failed: bool = False
@@ -211,7 +213,7 @@ def _of_a_kept_one(vm: VmFacts) -> Iterator[Leftover]:
         return
     if vm.drift:
         yield _leftover(RENUMBERED, vm.name, "; ".join(vm.drift))
-    can_start = not (gone or vm.drift) and (vm.domain is not None or vm.has_copy)
+    can_start = not (gone or vm.drift or vm.older) and (vm.domain is not None or vm.has_copy)
     yield from _switched_off(vm, start, can_start)
     if vm.domain is None and not vm.foreign:
         kind = UNDEFINED if vm.has_copy else LOST

@@ -43,6 +43,7 @@ def vm_facts(folder: VmFolder, domains: Mapping[str, DomainState]) -> VmFacts:
         has_copy=folder.domain_xml.exists(),
         logged_in=record.address is not None,
         baking=not record.gpus,
+        older=bool(record.gpus) and not record.devices,
         temporary=_temporary(folder, record),
     )
 

@@ -57,7 +57,8 @@ def is_off(vm: VmFacts) -> bool:
 def require_kept(vm: VmFacts) -> None:
     """Raises UsageError for a VM that is half up or half down: there is no off and on for it.
 
-    One whose first boot failed after somebody could log in is kept as it is.
+    One whose first boot failed after somebody could log in is kept as it is. And for one that an
+    older vfio-kit made: its record has neither its devices nor its hugepages.
     """
     if not vm.steps:
         raise UsageError(f"{vm.name!r} is down", "vfio-kit up makes it anew")
@@ -68,6 +69,13 @@ def require_kept(vm: VmFacts) -> None:
             f"nobody could log in to {vm.name!r} yet: its first boot has not ended",
             f"wait for it: vfio-kit up {vm.name} with the same options; "
             f"or take it away: vfio-kit down {vm.name}",
+        )
+    if vm.older:
+        raise UsageError(
+            f"{vm.name!r} was made by an older vfio-kit, which wrote down too little to give its "
+            "hugepages and devices back and to take them again",
+            f"vfio-kit down {vm.name} takes it away, and up makes it anew; or virsh shutdown "
+            f"{vm.name}, and virsh start {vm.name}",
         )
 
 
