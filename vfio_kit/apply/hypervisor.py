@@ -7,7 +7,7 @@ meanwhile.
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element
 
 from defusedxml.ElementTree import fromstring
 
-from vfio_kit.apply.bounded import bounded
+from vfio_kit.apply.bounded import Hung, bounded
 from vfio_kit.errors import HypervisorError
 from vfio_kit.model import PciAddress
 
@@ -33,6 +33,8 @@ _PER_GIB = 4.0
 """Seconds more for the start of a guest, for each GiB of its memory: it is zeroed and pinned."""
 _QUESTION = 60.0
 """Seconds for a call that changes nothing."""
+_GOODBYE = 5.0
+"""Seconds for the end of a connection, which is over in any case when this process is."""
 _RESTART = 20.0
 """Seconds for a libvirtd that is being restarted to be there again."""
 _HANGS = (
@@ -121,7 +123,9 @@ class Hypervisor:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._connection.close()
+        # A libvirtd that does not answer would keep the command from its end, and from Ctrl-C.
+        with suppress(Hung, libvirt.libvirtError):
+            bounded("libvirt's goodbye", _GOODBYE, self._connection.close)
 
     def domain(self, name: str) -> DomainState | None:
         """The domain of that name; None where there is none."""
@@ -163,21 +167,27 @@ class Hypervisor:
 
     def require_network(self, name: str) -> None:
         """Raises HypervisorError where the network is unknown, not active, or without DHCP."""
-        try:
-            network = self._connection.networkLookupByName(name)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_NETWORK:
-                raise HypervisorError(f"libvirt: {_said(error)}") from None
+
+        def look() -> tuple[bool, str] | None:
+            try:
+                network = self._connection.networkLookupByName(name)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_NETWORK:
+                    raise
+                return None
+            return bool(network.isActive()), network.XMLDesc()
+
+        found = self._ask(f"read the network {name}", look)
+        if found is None:
             raise HypervisorError(
                 f"libvirt has no network {name!r}", "virsh net-list --all shows those it has"
-            ) from None
-        if not network.isActive():
+            )
+        active, document = found
+        if not active:
             raise HypervisorError(
                 f"the libvirt network {name!r} is not active",
                 f"start it: virsh net-start {name} && virsh net-autostart {name}",
             )
-        with _reporting(f"read the network {name}"):
-            document = network.XMLDesc()
         if fromstring(document).find("./ip/dhcp") is None:
             raise HypervisorError(
                 f"the libvirt network {name!r} gives out no addresses (no <dhcp>), so the guest "
