@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.unit.values import at
 from vfio_kit.analysis.rom import LARGEST, RomImage, require_rom
-from vfio_kit.apply.rom import examine_rom, examine_roms
+from vfio_kit.apply.rom import examine_rom, examine_roms, require_allowed
 from vfio_kit.errors import HostError, Refused, UsageError
 from vfio_kit.model.vm import DeviceIdentity, HostDevice
 
@@ -196,7 +196,9 @@ def test_a_file_that_qemu_cannot_read(open_folder: Path) -> None:
         examine_rom(put(open_folder, image(), 0o600), "10de:13f1")
 
 
-def test_each_function_with_a_rom_is_looked_at_and_no_other(open_folder: Path) -> None:
+def test_each_function_with_a_rom_is_looked_at_and_no_other(
+    open_folder: Path, tmp_path: Path
+) -> None:
     rom = str(put(open_folder, image()))
     gpu = DeviceIdentity(at("01:00.0"), "10de:13f1", None, None)
     audio = DeviceIdentity(at("01:00.1"), "10de:0fbb", None, None)
@@ -204,6 +206,53 @@ def test_each_function_with_a_rom_is_looked_at_and_no_other(open_folder: Path) -
     def device(identity: DeviceIdentity, rom: str | None) -> HostDevice:
         return HostDevice(identity.address, 1, identity.address.function, False, rom)
 
-    examine_roms((device(gpu, rom), device(audio, None)), (gpu, audio))
+    examine_roms((device(gpu, rom), device(audio, None)), (gpu, audio), tmp_path)
     with pytest.raises(Refused, match="is 10de:0fbb"):
-        examine_roms((device(gpu, rom), device(audio, rom)), (gpu, audio))
+        examine_roms((device(gpu, rom), device(audio, rom)), (gpu, audio), tmp_path)
+
+
+_RULES = "etc/apparmor.d/local/abstractions/libvirt-qemu"
+
+
+@pytest.mark.parametrize(
+    ("files", "refused"),
+    [
+        ({}, False),
+        ({"sys/module/apparmor/parameters/enabled": "N\n"}, False),
+        ({"sys/module/apparmor/parameters/enabled": "Y\n"}, True),
+        ({"sys/module/apparmor/parameters/enabled": "Y\n", _RULES: "/elsewhere/** r,\n"}, True),
+        ({"sys/module/apparmor/parameters/enabled": "Y\n", _RULES: "  {folder}/** r,\n"}, False),
+        ({"sys/module/apparmor/parameters/enabled": "Y\n", _RULES: "# {folder}/** r,\n"}, True),
+    ],
+)
+def test_a_file_that_libvirts_profile_keeps_from_qemu(
+    open_folder: Path, tmp_path: Path, files: dict[str, str], refused: bool
+) -> None:
+    rom = put(open_folder, image())
+    files = {"etc/apparmor.d/abstractions/libvirt-qemu": "", **files}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text.replace("{folder}", str(open_folder.resolve())))
+    gpu = DeviceIdentity(at("01:00.0"), "10de:13f1", None, None)
+    devices = (HostDevice(gpu.address, 1, 0, False, str(rom)),)
+    if not refused:
+        examine_roms(devices, (gpu,), tmp_path)
+        return
+    with pytest.raises(
+        HostError, match="AppArmor profile keeps QEMU from the option ROM"
+    ) as caught:
+        examine_roms(devices, (gpu,), tmp_path)
+    assert "move it into /usr/share/vgabios" in caught.value.hint
+
+
+def test_a_folder_that_libvirts_profile_lets_qemu_read(tmp_path: Path) -> None:
+    path = Path("/usr/share/vgabios/card.rom")
+    for name, text in {
+        "etc/apparmor.d/abstractions/libvirt-qemu": "",
+        "sys/module/apparmor/parameters/enabled": "Y\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    require_allowed(path, tmp_path)
+    with pytest.raises(HostError):
+        require_allowed(Path("/usr/share/vgabios-not/card.rom"), tmp_path)
