@@ -253,6 +253,22 @@ def test_a_vm_that_another_vfio_kit_is_at_work_on_is_left_alone(
     assert left(vm, libvirt) == ["ended"]
 
 
+def test_where_another_vfio_kit_was_faster_the_rest_is_mended_all_the_same(
+    vm: VmFolder, libvirt: Hypervisor
+) -> None:
+    libvirt.destroy("vm")
+    half = VmFolder(vm.path.parent / "a")
+    half.create(RECORD)
+    step(half, StepKind.STATE)
+    repair = run(vm.path.parent, libvirt)
+    found = repair.look()
+    with half.locked():
+        first, second = repair.mend(found)
+    assert (first.left.vm, second.left.vm) == ("a", "vm")
+    assert first.failure is not None and "is at work on the VM 'a'" in first.failure.message
+    assert second.failure is None and steps(half) == [StepKind.STATE]
+
+
 @pytest.mark.parametrize("file", ["journal.jsonl", "vm.json"])
 def test_damage_is_told_with_its_place_and_nothing_is_touched(
     vm: VmFolder, libvirt: Hypervisor, file: str

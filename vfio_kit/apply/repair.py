@@ -82,8 +82,11 @@ class Repair:
         """Mends what can be; returns what became of each leftover that is not only told."""
         results: list[Mended] = []
         for vm, left in found.vms:
-            if any(each.kind.mend is not Mend.TELL for each in left):
-                results += self._mend_vm(VmFolder(self._state_dir / vm.name))
+            wanted = [each for each in left if each.kind.mend is not Mend.TELL]
+            try:
+                results += self._mend_vm(VmFolder(self._state_dir / vm.name)) if wanted else ()
+            except VfioKitError as error:  # as where another vfio-kit was faster: the others wait
+                results += (Mended(each, error) for each in wanted)
         for left_alone in found.others:
             if left_alone.kind.mend is not Mend.TELL:
                 results.append(self._try(left_alone, self._state_dir))
