@@ -435,7 +435,7 @@ def test_a_purge_leaves_what_somebody_else_put_there(vm: VmFolder) -> None:
 def test_every_folder_of_a_vm_is_listed_and_says_what_is_to_undo(tmp_path: Path) -> None:
     for name in ("up", "half", "down"):
         folder = VmFolder(tmp_path / name)
-        folder.create(RECORD)
+        folder.create(replace(RECORD, name=name))
         folder.begin(StepKind.DISK, {})
         if name == "down":
             folder.undone(StepKind.DISK)

@@ -206,7 +206,7 @@ def test_a_card_of_another_vm_of_ours_is_refused(
 ) -> None:
     off(vm, libvirt)
     other = VmFolder(tmp_path / "state" / "other")
-    other.create(vm.record())
+    other.create(replace(vm.record(), name="other"))
     other.begin(StepKind.STATE, {})
     with pytest.raises(Refused, match="belongs to the VM 'other'"):
         start(vm, libvirt)

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -33,6 +34,7 @@ from vfio_kit.apply import power, service
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import VmFolder
 from vfio_kit.apply.repair import Found, Mended, Repair
+from vfio_kit.apply.transaction import take_down
 from vfio_kit.cli import _cli
 from vfio_kit.cli.repair_command import document_of
 from vfio_kit.errors import HostError, UsageError
@@ -258,7 +260,7 @@ def test_where_another_vfio_kit_was_faster_the_rest_is_mended_all_the_same(
 ) -> None:
     libvirt.destroy("vm")
     half = VmFolder(vm.path.parent / "a")
-    half.create(RECORD)
+    half.create(replace(RECORD, name="a"))
     step(half, StepKind.STATE)
     repair = run(vm.path.parent, libvirt)
     found = repair.look()
@@ -332,6 +334,21 @@ def test_what_is_closed_to_this_user_is_not_damaged() -> None:
     assert listed.exit_code == 0 and "damaged" in listed.output
 
 
+def test_the_copy_of_a_folder_takes_nothing_from_the_vm_that_it_was_made_of(
+    vm: VmFolder, libvirt: Hypervisor
+) -> None:
+    vm.save(replace(vm.record(), address=None))
+    vm.begin(StepKind.WAIT, {})
+    copy = shutil.copytree(vm.path, vm.path.parent / "vm.bak")
+    assert left(vm, libvirt) == ["first-boot", "damaged"]
+    mended(vm, libvirt)
+    with pytest.raises(HostError, match="it is of the VM 'vm'"):
+        take_down(VmFolder(copy), nothing_said)
+    assert state(libvirt) == "running" and Path(vm.record().disk).exists()
+    (_, (_, (damaged,))) = run(vm.path.parent, libvirt).look().vms
+    assert damaged.remedy == f"rm -r {copy}"
+
+
 def test_what_a_crash_left_of_files_is_removed(vm: VmFolder, libvirt: Hypervisor) -> None:
     images = Path(vm.record().disk).parent
     ours = [vm.path / ".vm.json.tmp", images / ".vm-seed.iso.tmp", images / ".a.qcow2.baking"]
@@ -382,7 +399,7 @@ def test_only_those_that_are_named_are_looked_at(
 ) -> None:
     libvirt.destroy("vm")
     other = VmFolder(tmp_path / "state" / "other")
-    other.create(RECORD)
+    other.create(replace(RECORD, name="other"))
     step(other, StepKind.STATE)
     repair = run(vm.path.parent, libvirt)
     assert words(repair.look(["other"])) == ["half-up"]

@@ -114,8 +114,9 @@ class VmFolder:
         write_file(self._record, json.dumps(record.document(), indent=1).encode() + b"\n")
 
     def record(self) -> VmRecord:
-        """Raises UsageError for an unknown VM, Damaged for a record that makes no sense, HostError
-        for one that cannot be read."""
+        """Raises UsageError for an unknown VM, Damaged for a record that makes no sense or is of
+        another VM, HostError for one that cannot be read."""
+        self._require_own()
         try:
             document = json.loads(self._record.read_text())
         except FileNotFoundError:
@@ -152,7 +153,11 @@ class VmFolder:
         return any(event.get("phase") == "down" for _, event in events) and bool(self.outstanding())
 
     def outstanding(self) -> list[Entry]:
-        """Steps begun and not undone, in the order in which they were begun last."""
+        """Steps begun and not undone, in the order in which they were begun last.
+
+        Raises Damaged where they make no sense, or are another VM's; HostError as `record` does.
+        """
+        self._require_own()
         entries: dict[StepKind, Entry] = {}
         for number, event in self._events():
             try:
@@ -184,6 +189,15 @@ class VmFolder:
             return
         except OSError as error:
             raise cannot("remove", self.path, error) from None
+
+    def _require_own(self) -> None:
+        """Raises Damaged for a copy of another VM's folder: undone would be that one's steps."""
+        try:
+            whose = json.loads(self._record.read_bytes())["name"]
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+            return  # said by whoever needs the record
+        if whose != self.name:
+            raise self._damaged(self._record, f"it is of the VM {whose!r}, and this folder a copy")
 
     def _damaged(self, file: Path, why: str, line: int | None = None) -> Damaged:
         where = f"{file}" if line is None else f"{file}:{line}"
