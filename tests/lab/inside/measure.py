@@ -1,12 +1,12 @@
 """Runs on the lab's host: how long a guest takes to SSH when it is started without vfio-kit.
 
-    python3 measure.py bare|virt-install FOLDER ADDRESS...
+    python3 measure.py bare|microvm|virt-install FOLDER ADDRESS...
 
-FOLDER holds what `vfio-kit render --name speed --output qemu --output cloud-init` wrote for the
-same image and the same PCI functions. Everything that `up` does is done here as well, by hand: the
-overlay, the seed, drivers; hugepages have to be there. Prints JSON: what was done when, in seconds
-since the begin, `greeting` (sshd says who it is) and `login` (a command has run) among it. All is
-put back.
+FOLDER holds what `vfio-kit render --name speed --output qemu --output microvm --output cloud-init`
+wrote for the same image and the same PCI functions. Everything that `up` does is done here as well,
+by hand: the overlay, the seed, drivers; hugepages have to be there. Prints JSON: what was done when,
+in seconds since the begin, `greeting` (sshd says who it is) and `login` (a command has run) among
+it. All is put back.
 """
 
 import json
@@ -57,10 +57,10 @@ def bind(address: str, driver: str) -> None:
     (PCI / "drivers_probe").write_text(address)
 
 
-def bare(folder: Path, addresses: list[str]) -> Callable[[], None]:
+def bare(folder: Path, addresses: list[str], name: str = "run.sh") -> Callable[[], None]:
     """QEMU with the arguments of our script, in libvirt's network, where `up` has its guest."""
     make_disks(folder)
-    script = (folder / "run.sh").read_text()
+    script = (folder / name).read_text()
     tap = f"-netdev tap,id=hostnet0,ifname={TAP},script=no,downscript=no,vhost=on"
     bridged = re.sub(r'-netdev "user,[^"]*"', tap, script)
     assert bridged != script
@@ -82,6 +82,11 @@ def bare(folder: Path, addresses: list[str]) -> Callable[[], None]:
         sh("ip", "link", "del", TAP)
 
     return end
+
+
+def microvm(folder: Path, addresses: list[str]) -> Callable[[], None]:
+    """The same, as QEMU's smallest machine."""
+    return bare(folder, addresses, "microvm.sh")
 
 
 def virt_install(folder: Path, addresses: list[str]) -> Callable[[], None]:
@@ -142,7 +147,8 @@ def main(way: str, folder: Path, addresses: list[str]) -> None:
     """Start the guest, log in, and take it away again."""
     mac = re.search(r'"mac":"([^"]+)"', (folder / "run.sh").read_text())
     assert mac
-    end = {"bare": bare, "virt-install": virt_install}[way](folder, addresses)
+    ways = {"bare": bare, "microvm": microvm, "virt-install": virt_install}
+    end = ways[way](folder, addresses)
     try:
         address = wait_for_greeting(mac[1])
         options = ["BatchMode=yes", f"UserKnownHostsFile={folder / 'known_hosts'}"]
