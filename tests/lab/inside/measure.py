@@ -4,8 +4,8 @@
 
 FOLDER holds what `vfio-kit render --name speed --output qemu --output microvm --output cloud-init`
 wrote for the same image and the same PCI functions. Everything that `up` does is done here as well,
-by hand: the overlay, the seed, drivers; hugepages have to be there. Prints JSON: what was done when,
-in seconds since the begin, `greeting` (sshd says who it is) and `login` (a command has run) among
+by hand: overlay, seed, drivers; hugepages have to be there. Prints JSON: what was done when, in
+seconds since the begin, `greeting` (sshd says who it is) and `login` (a command has run) among
 it. All is put back.
 """
 
