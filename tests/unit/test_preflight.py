@@ -10,11 +10,17 @@ import pytest
 from tests.machines import M4000, M4000_AUDIO
 from tests.unit.test_rom import image as rom_image
 from tests.unit.values import at, function, host, spec
-from vfio_kit.cli.preflight import require_files, require_free_cpus, require_no_drift
+from vfio_kit.cli.preflight import (
+    require_as_looked_at,
+    require_files,
+    require_free_cpus,
+    require_no_drift,
+)
 from vfio_kit.errors import Refused, UsageError, VfioKitError
 from vfio_kit.model import Holder, Host
 from vfio_kit.model.vm import Claim, CpuTopology, Placement, UpPlan
 from vfio_kit.plan import make_plan
+from vfio_kit.plan.document import plan_document
 
 GPU = function("01:00.0", M4000, 6, name="Quadro M4000")
 AUDIO = function("01:00.1", M4000_AUDIO, 6, driver="snd_hda_intel")
@@ -52,6 +58,15 @@ def test_a_card_that_is_gone_is_said_and_nothing_is_judged() -> None:
 def test_a_plan_without_a_gpu_is_compared_with_nothing() -> None:
     none = replace(planned(), gpus=(), devices=())
     require_no_drift(none, Host(devices=(), iommu_groups={}))
+
+
+def test_a_plan_is_held_against_what_was_looked_at_where_something_was() -> None:
+    plan = planned()
+    require_as_looked_at(None, plan)
+    require_as_looked_at(plan_document(plan), plan)
+    with pytest.raises(Refused, match="network is default, was lab") as caught:
+        require_as_looked_at({**plan_document(plan), "network": "lab"}, plan)
+    assert caught.value.hint == "look at it again: vfio-kit plan, with these options"
 
 
 def on_cpus(*cpus: int) -> UpPlan:

@@ -1,10 +1,10 @@
 """What `up` looks at before it changes anything: the last look, at the host as it is now."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vfio_kit.cli.common import read_named_host
 from vfio_kit.errors import Refused, UsageError
@@ -48,6 +48,20 @@ def _require_key_and_roms(plan: "UpPlan") -> None:
         from vfio_kit.apply.rom import examine_roms
 
         examine_roms(plan.domain.host_devices, plan.devices)
+
+
+def require_as_looked_at(looked_at: Mapping[str, Any] | None, plan: "UpPlan") -> None:
+    """Raises Refused where the plan is not the one of this document, if there is one."""
+    if looked_at is None:
+        return
+    from vfio_kit.plan.document import differences
+
+    changes = differences(looked_at, plan)
+    if changes:
+        raise Refused(
+            f"the plan is not any more what was looked at: {'; '.join(changes)}",
+            "look at it again: vfio-kit plan, with these options",
+        )
 
 
 def require_down(folder: "VmFolder") -> None:

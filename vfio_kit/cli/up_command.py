@@ -74,8 +74,11 @@ def command(
     spec = spec_from(spec_file, name, values, looked_at and looked_at.get("spec"))
     if dry_run:
         from vfio_kit.cli.plan_command import show_plan
+        from vfio_kit.cli.preflight import require_as_looked_at
 
-        show_plan(plan_from(Path("/"), spec, state_dir, image_dir), spec, as_json)
+        plan = plan_from(Path("/"), spec, state_dir, image_dir)
+        show_plan(plan, spec, as_json)
+        require_as_looked_at(looked_at, plan)
         return
     require_root("up")
     report = UpReport()

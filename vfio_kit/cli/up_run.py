@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vfio_kit.cli.common import print_findings, step, uninterrupted
 from vfio_kit.cli.first_boot import FirstBootWatch, LeftRunning
 from vfio_kit.cli.hung import naming_holders
-from vfio_kit.cli.preflight import prepare, require_down, require_files
+from vfio_kit.cli.preflight import prepare, require_as_looked_at, require_down, require_files
 from vfio_kit.cli.spec_options import plan_from
 from vfio_kit.errors import HostError, Refused, UsageError, VfioKitError
 from vfio_kit.model.vm import StepKind
@@ -58,7 +58,7 @@ class UpRun:
         require_unclaimed(self.folder.path.parent, self.folder.name, gpus)
         plan = self.report.plan = self._plan()
         require_files(plan)
-        self._require_unchanged(plan)
+        require_as_looked_at(self.looked_at, plan)
         print_findings(plan.findings, err=True)
         with self.folder.locked():
             require_down(self.folder)
@@ -68,19 +68,6 @@ class UpRun:
         state_dir = self.folder.path.parent
         with self.report.timed("host read, plan made"):
             return plan_from(Path("/"), self.spec, state_dir, self.image_dir, tolerated)
-
-    def _require_unchanged(self, plan: "UpPlan") -> None:
-        """Raises Refused where the plan is not the one that was looked at."""
-        if self.looked_at is None:
-            return
-        from vfio_kit.plan.document import differences
-
-        changes = differences(self.looked_at, plan)
-        if changes:
-            raise Refused(
-                f"the plan is not any more what was looked at: {'; '.join(changes)}",
-                "look at it again: vfio-kit plan, with these options",
-            )
 
     def _bring_up(self, plan: "UpPlan") -> None:
         from vfio_kit.apply.hypervisor import Hypervisor
