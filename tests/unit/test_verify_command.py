@@ -498,7 +498,10 @@ def test_a_reader_that_went_away_takes_neither_verdict_nor_files(
         (("--local", "--junit", "/dev/null"), "/dev/null is no file"),
         (("--local", "--prometheus", "/"), "/ is no file"),
         (("--local", "--junit", "/" + "x" * 300), "cannot be written: File name too long"),
-        (("--local", "--junit", "/tmp/./f", "--prometheus", "/tmp/f"), "name the same file"),
+        (
+            ("--local", "--junit", "/tmp/./gone", "--prometheus", "/tmp/gone"),
+            "name the same file",
+        ),
     ],
 )
 def test_what_cannot_be_meant(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
