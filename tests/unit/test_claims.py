@@ -9,7 +9,9 @@ from tests.unit.test_journal import RECORD
 from tests.unit.test_locks import another_holds
 from vfio_kit.apply.claims import added_hugepages, claims_of, require_unclaimed
 from vfio_kit.apply.journal import VmFolder, VmRecord
+from vfio_kit.cli.spec_options import claims_beside
 from vfio_kit.errors import HostError, Refused
+from vfio_kit.knowledge.findings import HELD_OPEN
 from vfio_kit.model import PciAddress
 from vfio_kit.model.vm import Claim, DeviceIdentity, StepKind
 
@@ -54,6 +56,15 @@ def test_one_that_was_started_has_taken_it(tmp_path: Path) -> None:
 def test_one_without_hugepages_takes_none(tmp_path: Path) -> None:
     half_up(tmp_path, replace(OTHER, page_kib=None, pages=()))
     assert claims_of(tmp_path) == (HAS,)
+
+
+def test_files_are_written_for_a_gpu_that_a_vm_has_and_beside_its_cpus(tmp_path: Path) -> None:
+    """`render`: for later, as where a process has the device open."""
+    half_up(tmp_path)
+    assert claims_beside(tmp_path, "vm", frozenset()) == (WILL_TAKE,)
+    written = claims_beside(tmp_path, "vm", frozenset({HELD_OPEN.code}))
+    assert written == (replace(WILL_TAKE, functions=frozenset()),)
+    assert claims_beside(tmp_path, "other", frozenset()) == ()
 
 
 def test_one_that_is_down_claims_nothing(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -9,6 +10,7 @@ import click
 
 from vfio_kit.cli.common import read_named_host
 from vfio_kit.errors import HostError, UsageError
+from vfio_kit.knowledge.findings import HELD_OPEN
 from vfio_kit.knowledge.provisioning import CUDAS, DRIVERS
 from vfio_kit.model.vm import CudaWay
 
@@ -325,7 +327,8 @@ def plan_from(
     claims: tuple[Claim, ...] = ()
     host_id = ""
     if root == Path("/"):
-        claims, host_id = _claims(state_dir.absolute(), spec.name), this_host()
+        claims = claims_beside(state_dir.absolute(), spec.name, tolerated)
+        host_id = this_host()
         spec = with_fetched_image(spec, image_dir)
         if baked is None and spec.image:
             from vfio_kit.apply.manifest import baked_image
@@ -344,14 +347,20 @@ def plan_from(
     )
 
 
-def _claims(state_dir: Path, name: str) -> "tuple[Claim, ...]":
-    """What the other VMs here have, as far as this user may know."""
+def claims_beside(state_dir: Path, name: str, tolerated: frozenset[str]) -> "tuple[Claim, ...]":
+    """What the VMs here, beside that of this name, have, as far as this user may know.
+
+    Where it is tolerated that a process has the devices open, a VM may have them as well.
+    """
     from vfio_kit.apply.claims import claims_of
 
     try:
-        return claims_of(state_dir, but=name)
+        claims = claims_of(state_dir, but=name)
     except HostError:
         return ()
+    if HELD_OPEN.code not in tolerated:
+        return claims
+    return tuple(replace(claim, functions=frozenset()) for claim in claims)
 
 
 def this_host() -> str:
