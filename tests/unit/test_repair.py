@@ -158,17 +158,19 @@ def test_after_a_reboot_a_vm_that_the_host_should_have_started_is_started(
 
 
 @needs_systemctl
-@pytest.mark.parametrize("purged", [False, True])
+@pytest.mark.parametrize("gone", ["what it took", "its folder", "the state directory"])
 def test_a_unit_of_a_vm_that_is_gone_is_taken_away(
-    vm: VmFolder, libvirt: Hypervisor, units: Path, purged: bool
+    vm: VmFolder, libvirt: Hypervisor, units: Path, gone: str
 ) -> None:
     enable(vm, units)
     libvirt.destroy("vm")
     forget(libvirt)
     for kind in steps(vm):
         vm.undone(kind)
-    if purged:
+    if gone == "its folder":
         vm.purge()
+    if gone == "the state directory":
+        shutil.rmtree(vm.path.parent)
     repair = run(vm.path.parent, libvirt, root=units)
     assert words(repair.look()) == ["unit"]
     assert [each.failure for each in repair.mend(repair.look())] == [None]
