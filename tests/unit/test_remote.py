@@ -459,6 +459,12 @@ def test_every_row_is_a_command_and_names_parameters_of_it() -> None:
         assert {*row.refused, *row.streams} <= names, name
 
 
+def test_without_stdin_there_is_no_request() -> None:
+    words = ["sh", "-c", 'exec "$0" -m vfio_kit remote <&-', sys.executable]
+    done = subprocess.run(words, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 4 and b"sent no request" in done.stderr
+
+
 def test_what_is_no_request_gets_an_answer() -> None:
     done = remote(b"GET / HTTP/1.1\n")
     assert done.returncode == 4 and b"no request" in done.stderr

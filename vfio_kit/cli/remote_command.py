@@ -59,7 +59,10 @@ def _line() -> bytes:
 
     data = bytearray()
     while b"\n" not in data:
-        more = os.read(_STDIN, _CHUNK)
+        try:
+            more = os.read(_STDIN, _CHUNK)
+        except OSError:  # closed, or nothing to read from
+            more = b""
         data += more
         if not more or len(data) > LONGEST:
             raise HostError("the workstation sent no request, or one without end")
