@@ -382,6 +382,18 @@ def test_a_folder_with_half_a_record_is_removed(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["somebody-elses"]
 
 
+def test_a_vm_that_was_named_and_is_mended_away_is_no_unknown_one(tmp_path: Path) -> None:
+    """Found by an `up` that was killed while it wrote its record."""
+    folder = tmp_path / "vm"
+    folder.mkdir()
+    (folder / ".vm.json.tmp").touch()
+    repair = run(tmp_path, None)
+    repair.mend(repair.look(["vm"]))
+    assert repair.look_again(["vm"]) == Found(())
+    with pytest.raises(UsageError):
+        repair.look(["vm"])
+
+
 def test_a_domain_of_ours_without_a_record_is_told(tmp_path: Path, libvirt: Hypervisor) -> None:
     libvirt.define(XML)
     repair = run(tmp_path / "state", libvirt)

@@ -78,6 +78,12 @@ class Repair:
         vms = tuple((vm, leftovers_of(vm)) for vm in facts)
         return Found(vms) if named else Found(vms, tuple(self._without_vm(facts)))
 
+    def look_again(self, names: Iterable[str] = ()) -> Found:
+        """As `look`, after the mending: a VM of which nothing is left has nothing left over."""
+        named = tuple(names)
+        there = tuple(name for name in named if (self._state_dir / name).is_dir())
+        return Found(()) if named and not there else self.look(there)
+
     def mend(self, found: Found) -> tuple[Mended, ...]:
         """Mends what can be; returns what became of each leftover that is not only told."""
         results: list[Mended] = []

@@ -61,7 +61,7 @@ def command(
         if not check:
             with uninterrupted():
                 mended = run.mend(found)
-            after = run.look(names)
+            after = run.look_again(names)
     still = _all(after)
     if as_json:
         print_json(document_of(found, mended, after))
