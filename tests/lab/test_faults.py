@@ -219,6 +219,7 @@ class TestRefusedByTheHost:
                 meanwhile="head -c 400M /dev/zero > /srv/small/filler 2> /dev/null; true",
                 afterwards="rm /srv/small/filler",
             )
+            assert host.run("ls -A /srv/small").stdout == ""
         finally:
             host.run("umount /srv/small && rmdir /srv/small")
 
@@ -248,11 +249,11 @@ class TestRefusedByTheHost:
         breaker.all_survive(
             "points",
             what="-",
-            hold=60,
+            hold=45,
             points=[("fsync", "@hugepages begin", 1)],
             meanwhile=f"setsid python3 -c {shlex.quote(hog)} > /dev/null 2>&1 & echo $! > /run/pid;"
-            "until test -e /run/hog; do sleep 0.5; done",
-            afterwards="kill $(cat /run/pid); rm /run/hog /run/pid; sleep 2",
+            "until test -e /run/hog; do kill -0 $(cat /run/pid) || exit 1; sleep 0.5; done",
+            afterwards="kill $(cat /run/pid); rm -f /run/hog /run/pid; sleep 2",
         )
 
     def test_a_kernel_that_is_none(self, breaker: Breaker) -> None:
