@@ -11,13 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from xml.etree.ElementTree import Element
-
-from defusedxml.ElementTree import fromstring
 
 from vfio_kit.apply.bounded import Hung, bounded
+from vfio_kit.apply.libvirt_xml import gives_addresses, host_functions, io_thread_cpus
 from vfio_kit.errors import HypervisorError
-from vfio_kit.model import PciAddress
 
 try:
     import libvirt
@@ -158,11 +155,9 @@ class Hypervisor:
             return [(domain.name(), domain.XMLDesc()) for domain in running]
 
         return {
-            str(_source_address(source)): name
+            str(address): name
             for name, document in self._ask("list domains", look)
-            for source in fromstring(document).iterfind(
-                "./devices/hostdev[@type='pci']/source/address"
-            )
+            for address in host_functions(document)
         }
 
     def require_network(self, name: str) -> None:
@@ -188,7 +183,7 @@ class Hypervisor:
                 f"the libvirt network {name!r} is not active",
                 f"start it: virsh net-start {name} && virsh net-autostart {name}",
             )
-        if fromstring(document).find("./ip/dhcp") is None:
+        if not gives_addresses(document):
             raise HypervisorError(
                 f"the libvirt network {name!r} gives out no addresses (no <dhcp>), so the guest "
                 "could not be found",
@@ -315,24 +310,10 @@ def _pin_emulator(domain: Any) -> None:
     Not by <emulatorpin>, which libvirt applies before the start: those that fill the guest's memory
     with zeros would then have these few CPUs, however many they are.
     """
-    pin = fromstring(domain.XMLDesc()).find("./cputune/iothreadpin")
-    if pin is not None:
-        cpus = cpus_of(pin.get("cpuset", ""))
+    cpus = io_thread_cpus(domain.XMLDesc())
+    if cpus:
         wanted = tuple(number in cpus for number in range(max(cpus) + 1))
         domain.pinEmulator(wanted, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-
-
-def cpus_of(cpuset: str) -> frozenset[int]:
-    """The numbers in a set of CPUs as libvirt writes it: `0-1,40-41`."""
-    ranges = (part.partition("-") for part in cpuset.split(","))
-    return frozenset(
-        number for first, _, last in ranges for number in range(int(first), int(last or first) + 1)
-    )
-
-
-def _source_address(source: Element) -> PciAddress:
-    numbers = (int(source.get(key, "0"), 16) for key in ("domain", "bus", "slot", "function"))
-    return PciAddress(*numbers)
 
 
 _LOG = "see: journalctl -u libvirtd -n 50"
