@@ -351,6 +351,15 @@ def test_the_copy_of_a_folder_takes_nothing_from_the_vm_that_it_was_made_of(
     assert damaged.remedy == f"rm -r {copy}"
 
 
+def test_a_folder_that_was_renamed_is_told_to_be_named_back(
+    vm: VmFolder, libvirt: Hypervisor
+) -> None:
+    other = vm.path.rename(vm.path.parent / "other")
+    (_, (damaged,)) = run(other.parent, libvirt).look().vms[0]
+    assert "it is of the VM 'vm'" in damaged.what
+    assert damaged.remedy == f"mv {other} {vm.path}"
+
+
 def test_what_a_crash_left_of_files_is_removed(vm: VmFolder, libvirt: Hypervisor) -> None:
     images = Path(vm.record().disk).parent
     ours = [vm.path / ".vm.json.tmp", images / ".vm-seed.iso.tmp", images / ".a.qcow2.baking"]

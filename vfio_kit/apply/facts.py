@@ -93,7 +93,9 @@ def _damaged(
 
 def _by_hand(folder: VmFolder, domains: Mapping[str, DomainState]) -> list[str]:
     """Commands that take away what can be seen of a VM whose journal cannot be read."""
-    name = folder.name
+    name, place = folder.name, folder.path.with_name(folder.owner())
+    if place != folder.path and not place.exists():  # renamed, and not copied
+        return [f"mv {shlex.quote(str(folder.path))} {shlex.quote(str(place))}"]
     commands = []
     try:
         record: VmRecord | None = folder.record()

@@ -18,6 +18,7 @@ was cut off by a crash: what it announces never happened.
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ from vfio_kit.apply.files import (
 from vfio_kit.apply.locks import Holder, holder_of, lock_folder
 from vfio_kit.apply.record import VmRecord as VmRecord
 from vfio_kit.errors import HostError, UsageError
-from vfio_kit.model.vm import StepKind
+from vfio_kit.model.vm import VM_NAME, StepKind
 
 VERSION = 3
 """2: START and HUGEPAGES know the boot that they were done on. 3: HUGEPAGES are added by node; the
@@ -190,14 +191,18 @@ class VmFolder:
         except OSError as error:
             raise cannot("remove", self.path, error) from None
 
-    def _require_own(self) -> None:
-        """Raises Damaged for a copy of another VM's folder: undone would be that one's steps."""
+    def owner(self) -> str:
+        """The name of the VM that its record is of; its own where that cannot be told."""
         try:
-            whose = json.loads(self._record.read_bytes())["name"]
+            name = json.loads(self._record.read_bytes())["name"]
         except (OSError, ValueError, RecursionError, KeyError, TypeError):
-            return  # said by whoever needs the record
-        if whose != self.name:
-            raise self._damaged(self._record, f"it is of the VM {whose!r}, and this folder a copy")
+            return self.name  # said by whoever needs the record
+        return name if isinstance(name, str) and re.fullmatch(VM_NAME, name) else self.name
+
+    def _require_own(self) -> None:
+        """Raises Damaged in a folder that was copied or renamed: undone would be another VM."""
+        if self.owner() != self.name:
+            raise self._damaged(self._record, f"it is of the VM {self.owner()!r}")
 
     def _damaged(self, file: Path, why: str, line: int | None = None) -> Damaged:
         where = f"{file}" if line is None else f"{file}:{line}"
