@@ -149,7 +149,9 @@ def test_the_json_of_plan(tree: Callable[[Machine], Path]) -> None:
         "initrd": None,
         "network": "default",
         "autostart": False,
+        "user": "debian",
         "identity": None,
+        "authorized_keys": [],
         "devices": [
             {
                 "address": f"0000:0{bus}:00.0",

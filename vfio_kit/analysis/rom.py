@@ -8,6 +8,7 @@ Offsets: PCI Firmware Specification 3.0, 5.1 (the header and the structure "PCIR
 drivers/gpu/drm/nouveau/nvkm/subdev/bios/{image,npde}.c. Those of Linux: drivers/pci/rom.c.
 """
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -98,7 +99,7 @@ def _require_beginning(name: str, data: bytes) -> None:
         raise Refused(
             f"{name} begins with the header of NVIDIA's flash tool; the option ROM in it begins "
             f"at byte {start}",
-            f"cut it off: tail -c +{start + 1} {name} > NEW",
+            f"cut it off: tail -c +{start + 1} {shlex.quote(name)} > NEW",
         )
     raise Refused(
         f"{name} is no option ROM: it begins with {data[:2].hex()}, not 55aa"

@@ -242,12 +242,18 @@ class Hypervisor:
         self._change(f"shut {name} down", ask)
 
     def undefine(self, name: str) -> None:
-        """Undefines the domain with its UEFI variables, if it is there."""
+        """Undefines the domain with its UEFI variables and its snapshots, if it is there."""
         found = self._lookup(name)
         if found is not None:
             self._change(
                 f"undefine {name}",
-                lambda: found.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_NVRAM),
+                lambda: found.undefineFlags(
+                    libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+                    # What an operator may have made of it by hand would keep it from going.
+                    | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+                    | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+                    | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+                ),
             )
 
     @staticmethod

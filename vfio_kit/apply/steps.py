@@ -205,17 +205,23 @@ def _stop(connect: Connect, data: Data) -> None:
         for address, ids in data["ids"].items()
         if ids is not None and drivers.ids_of(address) is None
     ]
-    wrong += [
-        f"{address} has {now or 'no driver'}, had {before or 'none'}"
-        for address, before in data["drivers"].items()
+    for address, before in data["drivers"].items():
         # Not where another card sits now, and not under another VM.
-        if drivers.ids_of(address) == data["ids"][address] and address not in taken
-        if (now := drivers.restore(address, before)) != before
-    ]
+        if drivers.ids_of(address) == data["ids"][address] and address not in taken:
+            wrong += _restored(address, before)
     if wrong:
         raise HostError(
             "a device did not come back: " + "; ".join(wrong), "see dmesg; then repeat the command"
         )
+
+
+def _restored(address: str, before: str | None) -> list[str]:
+    """What is wrong with a function after it was given back; one that hangs keeps no other."""
+    try:
+        now = drivers.restore(address, before)
+    except HostError as error:
+        return [error.message]
+    return [] if now == before else [f"{address} has {now or 'no driver'}, had {before or 'none'}"]
 
 
 def _nothing(_work: Work) -> Data:

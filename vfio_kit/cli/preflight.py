@@ -129,14 +129,18 @@ def require_no_drift(plan: "UpPlan", host: "Host") -> None:
         )
 
 
+class CpusTaken(Refused):
+    """Another VM got host CPUs since the plan was made; one that is made now has others."""
+
+
 def require_free_cpus(plan: "UpPlan", claims: Iterable["Claim"]) -> None:
-    """Raises Refused where another VM has got host CPUs that were planned for this one."""
+    """Raises CpusTaken where another VM has got host CPUs that were planned for this one."""
     placement = plan.domain.placement
     pinned = placement.cpus if placement else frozenset()
     for claim in claims:
         shared = sorted(pinned & claim.cpus)
         if shared:
-            raise Refused(
+            raise CpusTaken(
                 f"the VM {claim.vm!r} has host CPUs that were planned for {plan.domain.name!r}: "
                 f"{', '.join(map(str, shared))}",
                 "plan again: repeat the command; or --no-pin",

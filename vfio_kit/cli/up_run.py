@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from vfio_kit.cli.common import print_findings, step, uninterrupted
 from vfio_kit.cli.first_boot import FirstBootWatch, LeftRunning
 from vfio_kit.cli.hung import naming_holders
-from vfio_kit.cli.preflight import prepare, require_as_looked_at, require_down, require_files
+from vfio_kit.cli.preflight import (
+    CpusTaken,
+    prepare,
+    require_as_looked_at,
+    require_down,
+    require_files,
+)
 from vfio_kit.cli.spec_options import plan_from
 from vfio_kit.errors import HostError, Refused, UsageError, VfioKitError
 from vfio_kit.model.vm import StepKind
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
     from vfio_kit.analysis.leftovers import VmFacts
     from vfio_kit.apply.hypervisor import Hypervisor
     from vfio_kit.apply.journal import VmFolder
+    from vfio_kit.apply.steps import Work
     from vfio_kit.cli.up_report import UpReport
     from vfio_kit.model.vm import UpPlan
     from vfio_kit.spec import GuestSpec
@@ -79,7 +86,8 @@ class UpRun:
             try:
                 with host_lock(self.folder.path.parent, self.report.note):
                     with self.report.timed("host examined, nothing in the way"):
-                        work = prepare(plan, self.folder, hypervisor)
+                        work = self._prepared(plan, hypervisor)
+                    plan = work.plan
                     begun = True
                     with naming_holders(self.folder):
                         bring_up(work, self.report.progress)
@@ -90,6 +98,23 @@ class UpRun:
                 if begun:
                     self._roll_back(plan, error)
                 raise
+
+    def _prepared(self, plan: "UpPlan", hypervisor: "Hypervisor") -> "Work":
+        """The last look, under the host's lock.
+
+        Of several `up` at once the first takes the cores that all of them planned with; for the
+        others it is planned again, where nothing but the place is another.
+        """
+        from vfio_kit.apply.record import plan_digest
+
+        try:
+            return prepare(plan, self.folder, hypervisor)
+        except CpusTaken:
+            again = self._plan() if self.looked_at is None else plan
+            if again == plan or plan_digest(again) != plan_digest(plan):
+                raise
+        self.report.plan = again
+        return prepare(again, self.folder, hypervisor)
 
     def _wait(self, plan: "UpPlan", hypervisor: "Hypervisor") -> None:
         self.folder.begin(StepKind.WAIT, {})

@@ -41,7 +41,9 @@ def plan_document(plan: UpPlan) -> dict[str, Any]:
         "initrd": domain.boot.initrd or None,
         "network": domain.network,
         "autostart": plan.autostart,
+        "user": plan.user,
         "identity": plan.identity,
+        "authorized_keys": list(plan.authorized_keys),
         "devices": _devices(plan),
         "steps": [
             {"step": step.kind.value, "what": step.what, "undo": step.undo} for step in plan.steps
