@@ -10,7 +10,7 @@ settings.load_profile("unhurried")
 EDGES = frozenset(
     f"test_{name}"
     for name in (
-        *("bounded", "locks", "power", "repair"),
+        *("bounded", "drivers", "locks", "power", "regressions", "repair", "transaction"),
         *("bake", "bundle", "burn", "fetch", "first_boot_report", "image_command", "keys", "local"),
         *("make_bundle", "many", "observe", "openpgp", "provision", "remote", "ssh"),
         *("hostile", "hostile_host", "permissions"),

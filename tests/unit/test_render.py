@@ -796,7 +796,7 @@ MACHINE = host(function("01:00.0", M4000, 6))
     images=hostile,
     guest=st.sampled_from(sorted(GUESTS)),
 )
-@settings(max_examples=60)
+@settings(max_examples=25)  # tests/unit/test_hostile.py has more
 def test_xml_gives_back_every_value(
     name: str, image: str, kernel: str, initrd: str, network: str, images: str, guest: str
 ) -> None:
@@ -828,7 +828,7 @@ def test_xml_gives_back_every_value(
     guest=st.sampled_from(sorted(GUESTS)),
     image=paths,
 )
-@settings(max_examples=60)
+@settings(max_examples=25)  # tests/unit/test_hostile.py has more
 def test_yaml_gives_back_every_value(
     name: str, keys: list[str], private: str, driver: str, guest: str, image: str
 ) -> None:
@@ -856,7 +856,7 @@ _STUB = 'qemu-system-x86_64() { printf "%s\\0" "$@"; }\n'
 
 
 @given(name=names, image=paths, kernel=paths, initrd=paths, images=hostile, direct=st.booleans())
-@settings(max_examples=60)
+@settings(max_examples=25)  # tests/unit/test_hostile.py has more
 def test_the_shell_gives_qemu_every_value(
     name: str, image: str, kernel: str, initrd: str, images: str, direct: bool
 ) -> None:
