@@ -22,7 +22,8 @@ from tests.machines import m4000_isolated, m4000_shared, write_machine
 from tests.unit.gpu_host import GpuHost
 from vfio_kit.apply.journal import VmFolder, VmRecord
 from vfio_kit.cli import _cli
-from vfio_kit.cli.connect import REMOTE, Origin, as_typed, next_words, set_origin
+from vfio_kit.cli.connect import REMOTE
+from vfio_kit.cli.origin import Origin, as_typed, next_words, set_origin
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.model.vm import StepKind
 from vfio_kit.remote.protocol import Request

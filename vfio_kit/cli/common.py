@@ -59,7 +59,7 @@ def root_option(function: Command) -> Command:
     def run(*args: Any, root: Path, **values: Any) -> Any:
         host = connected_host()
         if host is not None:
-            from vfio_kit.cli.connect import fetch_snapshot
+            from vfio_kit.cli.relay import fetch_snapshot
 
             root = fetch_snapshot(host)
         return function(*args, root=root, **values)

@@ -4,7 +4,6 @@ A command takes part by a row of REMOTE and by the decorator `connectable`.
 """
 
 import functools
-import os
 import shlex
 import signal
 import sys
@@ -13,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from vfio_kit.cli.common import step, terminal_width
-from vfio_kit.errors import HostError, UsageError
+from vfio_kit.cli.relay import Relayed
+from vfio_kit.errors import UsageError
 
 if TYPE_CHECKING:
     from vfio_kit.remote.protocol import Request
@@ -28,10 +28,7 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 
-_ORIGIN = "vfio_kit.origin"
 _LONGEST_FILE = 1 << 20
-_SNAPSHOT_PATIENCE = 300.0
-_LARGEST_SNAPSHOT = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,43 +85,6 @@ def connectable(function: Command) -> Command:
         help="Do it on another GPU host: qemu+ssh://[user@]host[:port]/system. Paths are that "
         "host's; docs/remote.md.",
     )(run)
-
-
-# On the GPU host: where the request came from.
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """The workstation of a command that `vfio-kit remote` runs; see Request."""
-
-    uri: str
-    login: str
-
-
-def set_origin(ctx: click.Context, origin: Origin) -> None:
-    ctx.meta[_ORIGIN] = origin
-
-
-def as_typed(command: str) -> str:
-    """A command of root's on this host, as the operator types it where they sit."""
-    origin = _origin()
-    return f"{origin.login} {shlex.quote(f'sudo {command}')}" if origin else command
-
-
-def next_words() -> str:
-    """What a next command of vfio-kit's takes to mean this host: nothing where it is typed here."""
-    origin = _origin()
-    return f" --connect {shlex.quote(origin.uri)}" if origin else ""
-
-
-def _origin() -> Origin | None:
-    ctx = click.get_current_context(silent=True)
-    found = None if ctx is None else ctx.meta.get(_ORIGIN)
-    assert found is None or isinstance(found, Origin)
-    return found
-
-
-# On the workstation.
 
 
 def require_no_further(ctx: click.Context) -> None:
@@ -219,8 +179,8 @@ def _relay(ctx: click.Context, host: "RemoteHost") -> None:
 
     _check_spec(ctx)
     call = Call(host, request_of(ctx, host))
-    out = _Relayed(sys.stdout.buffer, call)
-    err = _Relayed(sys.stderr.buffer)
+    out = Relayed(sys.stdout.buffer, call)
+    err = Relayed(sys.stderr.buffer)
     with _hanging_up(call):
         status = call.converse(
             out, err, hung_up=lambda: step(f"{host} was told; once more: do not wait for it")
@@ -242,28 +202,6 @@ def _check_spec(ctx: click.Context) -> None:
         spec_from(values.pop("spec_file"), values.pop("name"), values)
 
 
-class _Relayed:
-    """A stream of ours that takes what comes. One that nobody reads any longer stops no command.
-
-    call: is told when the result has nowhere to go; failure: why it has not.
-    """
-
-    def __init__(self, stream: BinaryIO, call: "Call | None" = None) -> None:
-        self._stream, self._call = stream, call
-        self.failure: OSError | None = None
-
-    def __call__(self, data: bytes) -> None:
-        if self.failure is not None:
-            return
-        try:
-            self._stream.write(data)
-            self._stream.flush()
-        except OSError as error:
-            self.failure = error
-            if self._call is not None:
-                self._call.hang_up()
-
-
 @contextmanager
 def _hanging_up(call: "Call") -> Iterator[None]:
     """The first signal is passed on, by the end of stdin; with the second nobody waits any more."""
@@ -280,34 +218,3 @@ def _hanging_up(call: "Call") -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def fetch_snapshot(host: "RemoteHost") -> Path:
-    """What `vfio-kit snapshot` packs there; with root's rights where sudo gives them unasked.
-
-    The file is nowhere but in this process.
-    """
-    from vfio_kit.remote.protocol import Request
-    from vfio_kit.remote.ssh import Call, Rights
-
-    data = bytearray()
-
-    def keep(more: bytes) -> None:
-        data.extend(more)
-        if len(data) > _LARGEST_SNAPSHOT:
-            raise HostError(f"{host} sends more than a snapshot holds")
-
-    call = Call(host, Request(("snapshot",)), Rights.ROOT_IF_ALLOWED)
-    status = call.converse(keep, _Relayed(sys.stderr.buffer), _SNAPSHOT_PATIENCE)
-    if status:
-        raise HostError(f"{host}: vfio-kit snapshot failed there (exit {status})")
-    return file_in_memory(bytes(data))
-
-
-def file_in_memory(content: bytes) -> Path:
-    """A path to these bytes that this process has until its command has ended."""
-    handle = os.memfd_create("vfio-kit")
-    click.get_current_context().call_on_close(lambda: os.close(handle))
-    with os.fdopen(os.dup(handle), "wb") as stream:
-        stream.write(content)
-    return Path(f"/proc/self/fd/{handle}")

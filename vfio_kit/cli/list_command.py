@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vfio_kit.cli.common import json_option, print_json, state_dir_option, without_control
-from vfio_kit.cli.connect import next_words
+from vfio_kit.cli.list_table import HEAD, cells_of, print_table
+from vfio_kit.cli.origin import next_words
 from vfio_kit.errors import VfioKitError
 
 if TYPE_CHECKING:
@@ -94,21 +95,3 @@ def _vm(folder: "VmFolder", facts: "VmFacts") -> dict[str, Any]:
 
 def _warn(text: str) -> None:
     click.secho(without_control(f"warning: {text}"), fg="yellow", err=True)
-
-
-HEAD = ("NAME", "STATE", "ADDRESS", "GPUS")
-
-
-def cells_of(vm: dict[str, Any]) -> tuple[str, ...]:
-    """A VM's line of the table."""
-    # A host with an older vfio-kit has no condition.
-    state = vm.get("condition") or vm["state"]
-    return vm["name"], str(state), vm["address"] or "-", ", ".join(vm["gpus"]) or "-"
-
-
-def print_table(rows: list[tuple[str, ...]]) -> None:
-    """Rows of equal length, in columns."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        click.echo("  ".join([*cells, row[-1]]))

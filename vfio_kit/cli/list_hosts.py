@@ -9,7 +9,7 @@ import click
 
 from vfio_kit.cli.common import print_json, without_control
 from vfio_kit.cli.connect import request_of
-from vfio_kit.cli.list_command import HEAD, cells_of, print_table
+from vfio_kit.cli.list_table import HEAD, cells_of, print_table
 from vfio_kit.errors import HostError, VfioKitError
 
 if TYPE_CHECKING:

@@ -11,14 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vfio_kit.cli.common import sigterm_as_interrupt
-from vfio_kit.cli.connect import (
-    REMOTE,
-    Origin,
-    file_in_memory,
-    require_no_further,
-    require_sensible,
-    set_origin,
-)
+from vfio_kit.cli.connect import REMOTE, require_no_further, require_sensible
+from vfio_kit.cli.origin import Origin, set_origin
+from vfio_kit.cli.relay import file_in_memory
 from vfio_kit.errors import HostError, UsageError
 
 if TYPE_CHECKING:

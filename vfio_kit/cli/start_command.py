@@ -15,7 +15,8 @@ from vfio_kit.cli.common import (
     step,
     uninterrupted,
 )
-from vfio_kit.cli.connect import connectable, next_words
+from vfio_kit.cli.connect import connectable
+from vfio_kit.cli.origin import next_words
 from vfio_kit.errors import HypervisorError, VfioKitError
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from vfio_kit.cli.common import require_root, state_dir_option, step, uninterrupted
-from vfio_kit.cli.connect import connectable, next_words
+from vfio_kit.cli.connect import connectable
+from vfio_kit.cli.origin import next_words
 
 if TYPE_CHECKING:
     from vfio_kit.apply.hypervisor import Hypervisor

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vfio_kit.cli.common import finding_json, print_json
-from vfio_kit.cli.connect import as_typed, next_words
 from vfio_kit.cli.first_boot_report import FirstBootReport
+from vfio_kit.cli.origin import as_typed, next_words
 
 if TYPE_CHECKING:
     from vfio_kit.apply.journal import VmFolder
