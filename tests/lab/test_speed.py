@@ -18,9 +18,10 @@ from .test_main_job import AUDIO, DIRECT, GPU
 pytestmark = [pytest.mark.lab_long, pytest.mark.topology("m4000-isolated")]
 
 RUNS = 2
-MOST_OF_BARE = 1.35
-"""Times what QEMU by hand takes until SSH greets; 1.25 was measured. More than a half of what `up`
-takes longer is libvirt's own start of the guest, and the rest is Python, all on an emulated CPU."""
+MOST_OF_BARE = 1.9
+"""Times what QEMU by hand takes until SSH greets, so that a regression is seen: 1.2 to 1.6 was
+measured, where 1.1 is wanted. Most of it is libvirt's own start of the guest, which took 10 to 29 s
+(virt-install's as well), and 5 to 8 s are Python, all on an emulated CPU."""
 INSIDE = product.CHECKOUT / "tests/lab/inside/measure.py"
 FOLDER = "/root/speed"
 Times = dict[str, float]
