@@ -180,7 +180,8 @@ def test_of_a_call_that_hangs_it_is_said_who_has_the_devices_and_what_to_do(vm: 
         "libvirt's attempt to start vm has not ended within 120 s",
     )
     assert caught.value.hint.splitlines() == [
-        "no process of this host has its devices open",
+        "no process is seen with its devices open, and of a driver that is letting go none can be; "
+        "look: ls -l /proc/[0-9]*/fd 2>/dev/null | grep -e /dev/snd -e /dev/dri -e /dev/nvidia",
         "see dmesg",
         "when it lets go, or after a reboot of the host: vfio-kit down vm; it may be repeated",
     ]

@@ -179,8 +179,11 @@ def naming_drivers(data: Data) -> Iterator[None]:
     try:
         yield
     except Hung as error:
-        has = [f"{address} has {drivers.driver_of(address) or 'no driver'}"
-               for address in data["drivers"]]  # fmt: skip
+        # Of an unbind that hangs the link to the driver is gone before the driver lets go.
+        has = [
+            f"{address} has {drivers.driver_of(address) or 'no driver'}, had {before or 'none'}"
+            for address, before in data["drivers"].items()
+        ]
         raise Hung("; ".join([error.message, *has]), error.hint) from None
 
 

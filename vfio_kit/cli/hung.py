@@ -49,4 +49,7 @@ def _holders(folder: "VmFolder") -> list[str]:
     return [
         f"{holder.device} is open in process {holder.pid} ({holder.command}): {holder.node}"
         for holder in held
-    ] or ["no process of this host has its devices open"]
+    ] or [
+        "no process is seen with its devices open, and of a driver that is letting go none can be; "
+        "look: ls -l /proc/[0-9]*/fd 2>/dev/null | grep -e /dev/snd -e /dev/dri -e /dev/nvidia"
+    ]
