@@ -312,8 +312,8 @@ class TestADeviceThatIsNotLetGo:
             afterwards="kill $(cat /run/pid); rm /run/pid; sleep 5",
         )
         assert found["status"] == 5
-        for word in ("0000:01:00.1", "snd_hda_intel", "sleep"):
-            assert word in found["said"]
+        # Who holds it cannot be told any more: the driver has taken its nodes out of sysfs.
+        assert "0000:01:00.1 has no driver, had snd_hda_intel" in found["said"]
 
 
 @pytest.mark.lab_long
