@@ -26,9 +26,9 @@ from tests.unit.whole_vm import (
 )
 from vfio_kit.analysis.leftovers import leftovers_of
 from vfio_kit.apply import power
+from vfio_kit.apply.boot import boot_id
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import VmFolder
-from vfio_kit.apply.steps import boot_id
 from vfio_kit.cli import _cli
 from vfio_kit.errors import HostError, HypervisorError, Refused, UsageError
 from vfio_kit.model import Host

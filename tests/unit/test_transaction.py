@@ -23,13 +23,14 @@ from tests.unit.test_images import qcow2
 from tests.unit.test_journal import RECORD
 from tests.unit.test_locks import another_holds
 from tests.unit.values import function, host, spec
+from vfio_kit.apply.boot import boot_id
 from vfio_kit.apply.bounded import Hung
 from vfio_kit.apply.bundle import examine_bundle
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.images import examine_image
 from vfio_kit.apply.journal import VmFolder, VmRecord
 from vfio_kit.apply.record import plan_digest
-from vfio_kit.apply.steps import STEPS, Work, boot_id
+from vfio_kit.apply.steps import STEPS, Work
 from vfio_kit.apply.transaction import bring_up, take_down
 from vfio_kit.errors import HostError, HypervisorError, UsageError
 from vfio_kit.model.vm import RenderedFile, SeedKeys, StepKind, UpPlan

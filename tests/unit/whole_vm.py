@@ -11,9 +11,10 @@ import libvirt
 from tests.machines import K80
 from tests.unit.test_journal import RECORD
 from tests.unit.values import function, host
+from vfio_kit.apply.boot import boot_id
 from vfio_kit.apply.hypervisor import MARK, Hypervisor
 from vfio_kit.apply.journal import VmFolder
-from vfio_kit.apply.steps import boot_id, start_data
+from vfio_kit.apply.steps import start_data
 from vfio_kit.model import Host
 from vfio_kit.model.vm import StepKind
 from vfio_kit.plan import identity_of

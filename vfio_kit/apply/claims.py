@@ -1,6 +1,6 @@
 """What the VMs of this host have, or are about to have: by their records and their journals."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,27 @@ def require_unclaimed(
                 if holder is None
                 else "wait for that to end, and then end that VM, if it is not gone: "
                 f"vfio-kit down {claim.vm}",
+            )
+
+
+def require_free(
+    state_dir: Path,
+    name: str,
+    functions: Iterable[tuple[PciAddress, str | None]],
+    taken: Mapping[str, str],
+) -> None:
+    """As require_unclaimed, and for a function that a running domain of anybody's has.
+
+    taken  address -> domain, as Hypervisor.passed_through has it.
+    """
+    wanted = tuple(functions)
+    require_unclaimed(state_dir, name, wanted)
+    for address, called in wanted:
+        user = taken.get(str(address))
+        if user is not None:
+            raise Refused(
+                f"{address} ({called}) is in the running VM {user!r}",
+                f"end that VM first: vfio-kit down {user}, or virsh shutdown {user}",
             )
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vfio_kit.analysis.leftovers import StepFacts, VmFacts
+from vfio_kit.apply.boot import boot_id
 from vfio_kit.apply.hypervisor import DomainState
 from vfio_kit.apply.journal import Damaged, Entry, VmFolder, VmRecord
-from vfio_kit.apply.steps import boot_id
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.model.vm import StepKind
 
@@ -53,7 +53,8 @@ def _step_facts(entry: Entry) -> StepFacts:
     missing = [str(file) for file in files if not Path(file).exists()]
     # What a baking writes beside its disk is taken away by itself.
     gone = tuple(file for file in missing if not file.endswith(".baking"))
-    this_boot = entry.data.get("boot", boot_id()) == boot_id()
+    now = boot_id()
+    this_boot = entry.data.get("boot", now) == now
     return StepFacts(entry.step, entry.done, this_boot, gone)
 
 

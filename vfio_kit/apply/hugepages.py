@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from vfio_kit.apply.boot import boot_id
 from vfio_kit.errors import HostError
 from vfio_kit.model.vm import Claim, Hugepages, Placement
 
@@ -26,7 +27,6 @@ _PATIENCE = 20.0
 _PAUSE = 0.2
 _POOLS = "sys/kernel/mm/hugepages"
 _NODES = "sys/devices/system/node"
-_BOOT = "proc/sys/kernel/random/boot_id"
 _PER_NODE_SINCE = (5, 16)
 """The release whose `hugepages=` takes nodes: Linux, commit b5389086ad7b."""
 
@@ -47,7 +47,7 @@ def prepare(
 
     Raises HostError for a page size or a node that this host has not.
     """
-    boot, size = _boot_id(root), pages.size_kib
+    boot, size = boot_id(root), pages.size_kib
     wanted = dict(placement.pages) if placement and placement.pages else {ANY: pages.count}
     promised, added = _promised(claims, size), _added(others, size, boot)
     nodes = {}
@@ -87,7 +87,7 @@ def give_back(data: Mapping[str, Any], root: Path = Path("/")) -> None:
     Pages that somebody else added meanwhile stay, and so does a pool that never grew. After another
     boot the pools are others, and what was added then is gone by itself.
     """
-    if data["boot"] != _boot_id(root):
+    if data["boot"] != boot_id(root):
         return
     # A journal of version 2 knows the host's one pool alone.
     nodes = data.get("nodes", {ANY: data})
@@ -226,14 +226,6 @@ def _pool(root: Path, size_kib: int, node: str) -> Path:
 
 def _size_words(size_kib: int) -> str:
     return "1G" if size_kib >= 1 << 20 else f"{size_kib >> 10}M"
-
-
-def _boot_id(root: Path) -> str:
-    """The kernel's name for this boot."""
-    try:
-        return (root / _BOOT).read_text().strip()
-    except OSError as error:
-        raise HostError(f"cannot read {root / _BOOT}: {error.strerror}") from None
 
 
 def _value(path: Path) -> int:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from vfio_kit.analysis.drift import drift
 from vfio_kit.analysis.leftovers import VmFacts
 from vfio_kit.apply import hugepages, service
-from vfio_kit.apply.claims import require_unclaimed
+from vfio_kit.apply.claims import require_free
 from vfio_kit.apply.command import ask
 from vfio_kit.apply.facts import vm_facts
 from vfio_kit.apply.hypervisor import Hypervisor
@@ -179,15 +179,7 @@ def _regrouped(devices: tuple[DeviceIdentity, ...], host: Host) -> tuple[DeviceI
 
 def _require_free(folder: VmFolder, record: VmRecord, hypervisor: Hypervisor) -> None:
     named = ((device.address, device.name or device.ids) for device in record.devices)
-    require_unclaimed(folder.path.parent, record.name, named)
-    taken = hypervisor.passed_through()
-    for device in record.devices:
-        user = taken.get(str(device.address))
-        if user is not None:
-            raise Refused(
-                f"{device.address} ({device.name or device.ids}) is in the running VM {user!r}",
-                f"end that VM first: virsh shutdown {user}",
-            )
+    require_free(folder.path.parent, record.name, named, hypervisor.passed_through())
 
 
 def _define(folder: VmFolder, record: VmRecord, hypervisor: Hypervisor, progress: Progress) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vfio_kit.apply import drivers, hugepages, service
+from vfio_kit.apply.boot import boot_id
 from vfio_kit.apply.bounded import Hung
 from vfio_kit.apply.bundle import Bundle, check_bundle, write_bundle
 from vfio_kit.apply.claims import added_hugepages, claims_of
@@ -62,11 +63,6 @@ class StepImplementation:
     prepare: Callable[[Work], Data]
     do: Callable[[Work, Data], None]
     undo: Callable[[Connect, Data], None]
-
-
-def boot_id() -> str:
-    """The kernel's name for this boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def _new_files(*paths: str | None) -> Data:

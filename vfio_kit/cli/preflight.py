@@ -159,18 +159,10 @@ def _require_free_name(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervis
 
 def _require_free_gpus(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> None:
     """No other VM has the devices: of ours by what they wrote down, of the rest by libvirt."""
-    from vfio_kit.apply.claims import require_unclaimed
+    from vfio_kit.apply.claims import require_free
 
-    names = [(device.address, device.name or device.ids) for device in plan.devices]
-    require_unclaimed(folder.path.parent, folder.name, names)
-    taken = hypervisor.passed_through()
-    for address, name in names:
-        user = taken.get(str(address))
-        if user is not None:
-            raise Refused(
-                f"{address} ({name}) is in the running VM {user!r}",
-                f"end that VM first: vfio-kit down {user}, or virsh shutdown {user}",
-            )
+    names = ((device.address, device.name or device.ids) for device in plan.devices)
+    require_free(folder.path.parent, folder.name, names, hypervisor.passed_through())
 
 
 def _require_units(plan: "UpPlan", folder: "VmFolder") -> None:
