@@ -61,6 +61,11 @@ class DomainState:
     uuid: str
     state: str
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its guest runs, or would."""
+        return self.state in ("running", "blocked", "paused")
+
 
 class Hypervisor:
     """A connection to libvirt; every failure of libvirt becomes a HypervisorError."""
