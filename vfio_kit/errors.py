@@ -1,5 +1,6 @@
 """The errors vfio-kit reports, each with its public exit code (docs/exit-codes.md)."""
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -46,3 +47,11 @@ class GuestError(VfioKitError):
     """The guest is unreachable, or did not answer in time."""
 
     exit_code = 6
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A line for a hint: the known words that are most like this one; empty where none is."""
+    from difflib import get_close_matches  # noqa: PLC0415  (needed only where something went wrong)
+
+    close = get_close_matches(word, list(known), n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(close)}?\n" if close else ""

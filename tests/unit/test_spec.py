@@ -347,9 +347,9 @@ def test_a_mistake_is_named_by_file_line_key_and_value(tmp_path: Path, mistake: 
     error = refusal(tmp_path, text)
     assert error.message.startswith(f"{tmp_path / 'gpu.toml'}:{line}: {sentence}")
     if "unknown key" in sentence:
-        assert error.hint.startswith("known keys: name, gpus, guest")
+        assert "known keys: name, gpus, guest" in error.hint
     else:
-        assert error.hint == "docs/spec.md has the keys and what they take"
+        assert error.hint.endswith("docs/spec.md has the keys and what they take")
 
 
 @pytest.mark.parametrize("name", ["", "Gpu", "a_b", "-a", "a-", "a\n", "a" * 64, "../x", "$(id)"])

@@ -36,7 +36,7 @@ from vfio_kit.apply.files import (
 )
 from vfio_kit.apply.locks import Holder, holder_of, lock_folder
 from vfio_kit.apply.record import VmRecord as VmRecord
-from vfio_kit.errors import HostError, UsageError
+from vfio_kit.errors import HostError, UsageError, did_you_mean
 from vfio_kit.model.vm import VM_NAME, StepKind
 
 VERSION = 3
@@ -121,9 +121,7 @@ class VmFolder:
         try:
             document = json.loads(self._record.read_text())
         except FileNotFoundError:
-            raise UsageError(
-                f"no VM {self.name!r} here", "vfio-kit list shows those there are"
-            ) from None
+            raise self._unknown() from None
         except PermissionError:
             raise HostError(f"cannot read {self._record}", "run as root: sudo vfio-kit …") from None
         except OSError as error:
@@ -198,6 +196,27 @@ class VmFolder:
         except (OSError, ValueError, RecursionError, KeyError, TypeError):
             return self.name  # said by whoever needs the record
         return name if isinstance(name, str) and re.fullmatch(VM_NAME, name) else self.name
+
+    def require_there(self) -> None:
+        """Raises UsageError where there is no folder of this name, with those that are like it.
+
+        A folder with nothing in it is what a kill leaves before anything was written down.
+        """
+        try:
+            there = self.path.is_dir()
+        except PermissionError as error:
+            raise cannot("read", self.path, error) from None
+        if not there:
+            raise self._unknown()
+
+    def _unknown(self) -> UsageError:
+        try:
+            nearest = did_you_mean(self.name, (f.name for f in folders(self.path.parent)))
+        except HostError:  # closed to this user, who then is told no names
+            nearest = ""
+        return UsageError(
+            f"no VM {self.name!r} here", f"{nearest}vfio-kit list shows those there are"
+        )
 
     def _require_own(self) -> None:
         """Raises Damaged in a folder that was copied or renamed: undone would be another VM."""

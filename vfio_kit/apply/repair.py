@@ -19,12 +19,12 @@ from vfio_kit.analysis.leftovers import (
 )
 from vfio_kit.apply import power, service
 from vfio_kit.apply.facts import vm_facts
-from vfio_kit.apply.files import cannot, make_folder, remove
+from vfio_kit.apply.files import make_folder, remove
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import VmFolder, folders
 from vfio_kit.apply.locks import Said, host_lock
 from vfio_kit.apply.transaction import Progress, take_down
-from vfio_kit.errors import HostError, UsageError, VfioKitError
+from vfio_kit.errors import HostError, VfioKitError
 from vfio_kit.knowledge.leftovers import Mend
 from vfio_kit.model import Host
 
@@ -100,12 +100,7 @@ class Repair:
 
     def _named(self, name: str) -> VmFolder:
         folder = VmFolder(self._state_dir / name)
-        try:
-            there = folder.path.is_dir()
-        except OSError as error:
-            raise cannot("read", folder.path, error) from None
-        if not there:
-            raise UsageError(f"no VM {name!r} here", "vfio-kit list shows those there are")
+        folder.require_there()
         return folder
 
     def _facts(self, folder: VmFolder, host: Host | None) -> VmFacts:

@@ -8,6 +8,7 @@ import click
 
 from vfio_kit.analysis.advice.chips import find_gpus
 from vfio_kit.analysis.advice.compatibility import advise
+from vfio_kit.cli import completing
 from vfio_kit.cli.advise_json import advice_json, unknown_json
 from vfio_kit.cli.advise_report import print_advice, print_unknown
 from vfio_kit.cli.common import (
@@ -40,7 +41,12 @@ class _Subject:
 
 
 @click.command("advise")
-@click.option("--gpu", metavar="ADDR", help="A GPU of this machine, as in 01:00.0.")
+@click.option(
+    "--gpu",
+    metavar="ADDR",
+    shell_complete=completing.gpus,
+    help="A GPU of this machine, as in 01:00.0.",
+)
 @click.option("--device", metavar="IDS", help="Vendor and device id, as in 10de:13f1.")
 @click.option("--name", metavar="NAME", help='A GPU of NVIDIA\'s, as in "Tesla K80".')
 @json_option

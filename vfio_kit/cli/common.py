@@ -25,17 +25,22 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 
-_FROM = "vfio_kit.from"
-_CONNECT = "vfio_kit.connect"
+SNAPSHOT_OF = "vfio_kit.from"
+CONNECTED_TO = "vfio_kit.connect"
+"""Where a context keeps what --from and --connect named."""
 
 
 def _keep_snapshot(ctx: click.Context, _option: click.Parameter, file: Path | None) -> None:
     if file is not None:
-        ctx.meta[_FROM] = file
+        ctx.meta[SNAPSHOT_OF] = file
 
 
 def _snapshot_or_root(ctx: click.Context, _option: click.Parameter, root: Path | None) -> Path:
-    given = {"--root": root, "--from": ctx.meta.get(_FROM), "--connect": ctx.meta.get(_CONNECT)}
+    given = {
+        "--root": root,
+        "--from": ctx.meta.get(SNAPSHOT_OF),
+        "--connect": ctx.meta.get(CONNECTED_TO),
+    }
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
         raise click.UsageError(f"{' and '.join(names)} name two machines; give one of them", ctx)
@@ -46,7 +51,7 @@ def _keep_host(ctx: click.Context, _option: click.Parameter, uri: str | None) ->
     if uri is not None:
         from vfio_kit.remote.uri import parse_uri
 
-        ctx.meta[_CONNECT] = parse_uri(uri)
+        ctx.meta[CONNECTED_TO] = parse_uri(uri)
 
 
 def root_option(function: Command) -> Command:
@@ -93,7 +98,7 @@ def root_option(function: Command) -> Command:
 def connected_host() -> "RemoteHost | None":
     """The host that --connect has a command read, by its snapshot."""
     ctx = click.get_current_context(silent=True)
-    found: RemoteHost | None = None if ctx is None else ctx.meta.get(_CONNECT)
+    found: RemoteHost | None = None if ctx is None else ctx.meta.get(CONNECTED_TO)
     return found
 
 

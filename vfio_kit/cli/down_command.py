@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
+from vfio_kit.cli import completing
 from vfio_kit.cli.common import require_root, state_dir_option, step, uninterrupted
 from vfio_kit.cli.connect import connectable
-from vfio_kit.errors import UsageError
 
 
 @click.command("down")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.vm_names)
 @click.option(
     "--purge",
     is_flag=True,
@@ -33,9 +33,7 @@ def command(name: str, purge: bool, state_dir: Path) -> None:
     check_name(name)
     require_root("down")
     folder = VmFolder(state_dir.absolute() / name)
-    # A folder with nothing in it is what a kill leaves before anything was written down.
-    if not folder.path.is_dir():
-        raise UsageError(f"no VM {name!r} here", "vfio-kit list shows those there are")
+    folder.require_there()
     with folder.locked():
         if not folder.outstanding():
             step(f"{name} was down already")

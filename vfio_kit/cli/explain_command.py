@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from vfio_kit.cli import completing
 from vfio_kit.cli.common import json_option, print_json, wrapped
 from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.findings import CHAPTERS, FINDING_KINDS, FindingKind
@@ -16,7 +17,7 @@ _COLOURS = {Level.BLOCK: "red", Level.WARN: "yellow", Level.INFO: None}
 
 
 @click.command("explain")
-@click.argument("codes", nargs=-1, metavar="[CODE]...")
+@click.argument("codes", nargs=-1, metavar="[CODE]...", shell_complete=completing.finding_codes)
 @json_option
 def command(codes: tuple[str, ...], as_json: bool) -> None:
     """Tell the whole story behind a finding: what was seen, why it matters, what to do.

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from vfio_kit.cli import completing
 from vfio_kit.cli.common import (
     Command,
     json_option,
@@ -16,7 +17,8 @@ from vfio_kit.cli.common import (
     state_dir_option,
     step,
 )
-from vfio_kit.errors import HostError, Refused, UsageError, VfioKitError
+from vfio_kit.cli.mistakes import CommandGroup
+from vfio_kit.errors import HostError, Refused, UsageError, VfioKitError, did_you_mean
 
 if TYPE_CHECKING:
     from vfio_kit.apply.image_fetch import Fetched
@@ -37,7 +39,7 @@ def _dir_option(function: Command) -> Command:
     )(function)
 
 
-@click.group("image")
+@click.group("image", cls=CommandGroup)
 def command() -> None:
     """Download the cloud images of guest systems, and check them.
 
@@ -47,7 +49,7 @@ def command() -> None:
 
 
 @command.command("fetch")
-@click.argument("guest")
+@click.argument("guest", shell_complete=completing.image_guests)
 @_dir_option
 @click.option("--serial", help="One release instead of the newest, by its publisher's name for it.")
 @click.option(
@@ -125,7 +127,7 @@ def list_(folder: Path, state_dir: Path, as_json: bool) -> None:
 
 
 @command.command("rm")
-@click.argument("file")
+@click.argument("file", shell_complete=completing.image_files)
 @_dir_option
 @state_dir_option
 def rm(file: str, folder: Path, state_dir: Path) -> None:
@@ -161,7 +163,10 @@ def _row(guest: str) -> "CloudImage":
     from vfio_kit.knowledge.cloud_images import CLOUD_IMAGES
 
     if guest not in CLOUD_IMAGES:
-        raise UsageError(f"no guest system {guest!r}", f"there are: {', '.join(CLOUD_IMAGES)}")
+        raise UsageError(
+            f"no guest system {guest!r}",
+            f"{did_you_mean(guest, CLOUD_IMAGES)}there are: {', '.join(CLOUD_IMAGES)}",
+        )
     return CLOUD_IMAGES[guest]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from vfio_kit.cli import completing
 from vfio_kit.cli.common import (
     image_dir_option,
     root_option,
@@ -26,6 +27,7 @@ from vfio_kit.render import OUTPUTS, render
     type=click.Choice(list(OUTPUTS)),
     multiple=True,
     required=True,
+    shell_complete=completing.outputs,
     help="May be repeated.",
 )
 @click.option(

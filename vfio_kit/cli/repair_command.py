@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vfio_kit.cli import completing
 from vfio_kit.cli.common import (
     json_option,
     print_json,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @click.command("repair")
-@click.argument("names", nargs=-1, metavar="[NAME]…")
+@click.argument("names", nargs=-1, metavar="[NAME]…", shell_complete=completing.vm_names)
 @click.option("--check", is_flag=True, help="Mend nothing: exit status 3 where there is something.")
 @json_option
 @state_dir_option

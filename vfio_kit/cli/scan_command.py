@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from vfio_kit.analysis.isolation import host_findings, judge, judge_together
+from vfio_kit.cli import completing
 from vfio_kit.cli.common import json_option, print_json, read_named_host, root_option, source_words
 from vfio_kit.errors import UsageError
 from vfio_kit.model import PciAddress
@@ -16,6 +17,7 @@ from vfio_kit.model import PciAddress
     "gpus",
     multiple=True,
     metavar="ADDR",
+    shell_complete=completing.gpus,
     help="Judge this GPU alone, as in 01:00.0; repeated: all for one guest.",
 )
 @click.option("--tree", "as_tree", is_flag=True, help="Draw root ports, switches and functions.")

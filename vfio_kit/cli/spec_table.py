@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from vfio_kit.cli import completing
 from vfio_kit.knowledge.provisioning import CUDAS, DRIVERS
 from vfio_kit.model.vm import CudaWay
 
@@ -16,6 +17,7 @@ SPEC_OPTIONS: tuple[tuple[str, Any], ...] = (
             "gpus",
             multiple=True,
             metavar="ADDR",
+            shell_complete=completing.gpus,
             help="GPU to hand over, as in 01:00.0; may be repeated.",
         ),
     ),
@@ -25,6 +27,7 @@ SPEC_OPTIONS: tuple[tuple[str, Any], ...] = (
             "--accept-loss",
             multiple=True,
             metavar="ADDR",
+            shell_complete=completing.gpus,
             help="Hand this device over although the host loses something with it (its console, "
             "a filesystem, a route), or cannot trust its isolation; may be repeated.",
         ),
@@ -32,7 +35,10 @@ SPEC_OPTIONS: tuple[tuple[str, Any], ...] = (
     (
         "guest",
         click.option(
-            "--guest", metavar="SYSTEM", help="Guest system: ubuntu-22.04 (default) or debian-12."
+            "--guest",
+            metavar="SYSTEM",
+            shell_complete=completing.guests,
+            help="Guest system: ubuntu-22.04 (default) or debian-12.",
         ),
     ),
     (
@@ -40,6 +46,7 @@ SPEC_OPTIONS: tuple[tuple[str, Any], ...] = (
         click.option(
             "--image",
             type=click.Path(path_type=Path),
+            shell_complete=completing.images,
             help="The guest's cloud image; never written to.",
         ),
     ),
@@ -86,6 +93,7 @@ SPEC_OPTIONS: tuple[tuple[str, Any], ...] = (
             "--bundle",
             type=click.Path(path_type=Path),
             metavar="DIR",
+            shell_complete=completing.any_folder,
             help="Install from this folder, without network in the guest; vfio-kit render "
             "--output bundle makes one.",
         ),
@@ -208,6 +216,7 @@ BAKE_OPTIONS = (
             "capabilities",
             multiple=True,
             metavar="X.Y",
+            shell_complete=completing.capabilities,
             help="Compute capability of a card that the image is for, as in 5.2; may be repeated.",
         ),
     ),

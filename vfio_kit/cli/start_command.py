@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vfio_kit.cli import completing
 from vfio_kit.cli.common import (
     require_root,
     sigterm_as_interrupt,
@@ -28,7 +29,7 @@ _BOOT = 60.0
 
 
 @click.command("start")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.vm_names)
 @click.option("--no-wait", is_flag=True, help="Do not wait until the guest takes a login.")
 @click.option(
     "--timeout",
@@ -54,6 +55,7 @@ def command(name: str, no_wait: bool, timeout: int, state_dir: Path) -> None:
     check_name(name)
     require_root("start")
     folder = VmFolder(state_dir.absolute() / name)
+    folder.require_there()
     # At boot libvirt may still be on its way.
     with Hypervisor(patience=_BOOT if os.environ.get("VFIO_KIT_UNIT") else 0) as hypervisor:
         # Without the VM's lock: `up` has it while systemd learns that the VM runs.

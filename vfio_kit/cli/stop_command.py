@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vfio_kit.cli import completing
 from vfio_kit.cli.common import require_root, state_dir_option, step, uninterrupted
 from vfio_kit.cli.connect import connectable
 from vfio_kit.cli.origin import next_words
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("stop")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.vm_names)
 @click.option(
     "--timeout",
     type=click.IntRange(min=0),
@@ -40,6 +41,7 @@ def command(name: str, timeout: int, state_dir: Path) -> None:
     check_name(name)
     require_root("stop")
     folder = VmFolder(state_dir.absolute() / name)
+    folder.require_there()
     with Hypervisor() as hypervisor:
         # Without the VM's lock: `down` has it while systemd ends the unit of a VM that is off.
         if power.is_off(power.look(folder, hypervisor)):

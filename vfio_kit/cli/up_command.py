@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from vfio_kit.cli import completing
 from vfio_kit.cli.common import (
     image_dir_option,
     json_option,
@@ -18,7 +19,7 @@ from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
 
 
 @click.command("up")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.vm_names)
 @spec_options
 @click.option(
     "--plan",

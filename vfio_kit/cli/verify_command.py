@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from vfio_kit.cli import completing
 from vfio_kit.cli.common import json_option, sigterm_as_interrupt, state_dir_option, step
 from vfio_kit.cli.connect import connectable
 from vfio_kit.errors import GuestError, Refused
@@ -38,7 +39,7 @@ class _Command(click.Command):
 
 
 @click.command("verify", cls=_Command)
-@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=completing.vm_names)
 @click.option(
     "--host",
     "hosts",
@@ -72,6 +73,7 @@ class _Command(click.Command):
     "--expect",
     multiple=True,
     metavar="KEY=VALUE,…",
+    shell_complete=completing.expectations,
     help="What must hold: gpu_count=1,cc=5.2,driver=470,memory_mib=8127±2%; repeatable.",
 )
 @click.option(
@@ -90,8 +92,18 @@ class _Command(click.Command):
 @click.option(
     "--for", "patience", type=_SECONDS, metavar="SECONDS", help="Begin no check after so long."
 )
-@click.option("--junit", metavar="FILE", help="Write JUnit's XML; - for stdout.")
-@click.option("--prometheus", metavar="FILE", help="Write for node_exporter's textfile collector.")
+@click.option(
+    "--junit",
+    metavar="FILE",
+    shell_complete=completing.any_file,
+    help="Write JUnit's XML; - for stdout.",
+)
+@click.option(
+    "--prometheus",
+    metavar="FILE",
+    shell_complete=completing.any_file,
+    help="Write for node_exporter's textfile collector.",
+)
 @json_option
 @state_dir_option
 @connectable

@@ -3,16 +3,24 @@
 import json
 import shlex
 from functools import cache, partial
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from typing import TYPE_CHECKING
 
 from vfio_kit.assets import asset_dir
 from vfio_kit.render.qemu import shell_words
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 
 @cache
-def environment(folder: str) -> Environment:
+def environment(folder: str) -> "Environment":
     """The templates of an asset folder: `templates` or `cloud-init`."""
+    from jinja2 import (  # noqa: PLC0415  (dear to import; the table of outputs needs none of it)
+        Environment,
+        FileSystemLoader,
+        StrictUndefined,
+    )
+
     made = Environment(
         loader=FileSystemLoader(asset_dir(folder)),
         undefined=StrictUndefined,

@@ -19,9 +19,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from vfio_kit.errors import UsageError
-from vfio_kit.knowledge.guests import DEFAULT_GUEST
-from vfio_kit.knowledge.provisioning import DEFAULT_DRIVER, NO_CUDA, NO_DRIVER
+from vfio_kit.errors import UsageError, did_you_mean
+from vfio_kit.knowledge.guests import DEFAULT_GUEST, GUESTS
+from vfio_kit.knowledge.provisioning import CUDAS, DEFAULT_DRIVER, DRIVERS, NO_CUDA, NO_DRIVER
 from vfio_kit.model import PciAddress
 from vfio_kit.model.vm import PAGE_SIZES, BootMode
 from vfio_kit.spec.fields import (
@@ -238,13 +238,18 @@ def _explain(
         where = f"{file}:{line}: " if line else (f"{file}: " if file and given is None else "")
         lines.append(f"{where}{_sentence(key, item)}")
     kinds = {(e["type"], e["loc"][-1:]) for e in found}
-    return UsageError("; ".join(lines), _next_step(schema, kinds))
+    nearest = "".join(_nearest(schema, item) for item in found)
+    return UsageError("; ".join(lines), nearest + _next_step(schema, kinds))
 
 
 def _shown(part: int | str) -> str:
     """A part of a key; those of a table of the operator's own may be any text."""
     text = str(part)
     return text if text.isprintable() else repr(text)
+
+
+_TABLES: dict[object, tuple[str, ...]] = {"guest": tuple(GUESTS), "driver": DRIVERS, "cuda": CUDAS}
+"""Keys of the spec whose values stand in tables."""
 
 
 def _next_step(schema: type[GuestSpec], errors: set[tuple[str, tuple[int | str, ...]]]) -> str:
@@ -255,6 +260,15 @@ def _next_step(schema: type[GuestSpec], errors: set[tuple[str, tuple[int | str, 
             'name a GPU with --gpu ADDR, or gpus = ["ADDR"] in the spec; vfio-kit scan lists them'
         )
     return "docs/spec.md has the keys and what they take"
+
+
+def _nearest(schema: type[GuestSpec], item: Any) -> str:
+    """What a mistyped key, or a mistyped word of a table, may have been."""
+    if item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
+        return did_you_mean(str(item["loc"][0]), schema.model_fields)
+    key = item["loc"][-1] if item["loc"] else ""
+    text = item["input"]
+    return did_you_mean(text, _TABLES.get(key, ())) if isinstance(text, str) else ""
 
 
 def _sentence(key: str, item: Any) -> str:
