@@ -1,74 +1,106 @@
-"""How long QEMU takes to zero a guest's hugepages before it starts, by one thread and by several.
+"""How long a guest's hugepages take: by one thread and by several, here and in the virtual host."""
 
-libvirt's <allocation mode='immediate' threads='N'/> is QEMU's prealloc-threads. Bound: one thread
-for each CPU, up to four, takes at most 1.5 times what one thread alone takes, on a machine that may
-be busy. Needs root, QEMU, and memory that the kernel can put together; says which is missing.
-"""
-
+import json
 import os
 import shutil
-import sys
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.measure import Measured, measure
-from benchmarks.table import Row
-from vfio_kit.apply import hugepages
-from vfio_kit.errors import HostError
-from vfio_kit.model.vm import Hugepages
+from benchmarks.row import Bound, InLab, Local, NotMeasured, Row
+from benchmarks.timing import python
 
-_MIB = 2048
+if TYPE_CHECKING:
+    from tests.lab.labhost import LabHost
+
+INSIDE = Path(__file__).parent / "inside/prealloc.py"
+_MIB, _LAB_MIB = 2048, 1024
 _QEMU = "qemu-system-x86_64"
 _SLOWER = 1.5
 _MOST_THREADS = 4
 
 
-def rows(runs: int) -> Iterator[Row]:
-    """The floor is a QEMU that starts without memory to zero, and ends."""
+def _here(runs: int) -> Iterator[Row]:
     if os.geteuid() != 0 or shutil.which(_QEMU) is None:
-        print(f"prealloc: not measured, it needs root and {_QEMU}", file=sys.stderr)
-        return
-    try:
-        data = hugepages.prepare(Hugepages(2048, _MIB // 2, 1), None)
-        hugepages.take(data)
-    except HostError as error:
-        print(f"prealloc: not measured, {error.message}", file=sys.stderr)
-        return
-    try:
-        yield from _rows(runs)
-    finally:
-        hugepages.give_back(data)
+        raise NotMeasured(f"it needs root and {_QEMU}")
+    threads = _threads(len(os.sched_getaffinity(0)))
+    words = python(str(INSIDE), str(_MIB), str(runs), ",".join(map(str, threads)))
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    if done.returncode == 3:
+        raise NotMeasured(done.stderr.strip())
+    if done.returncode:
+        raise SystemExit(f"{INSIDE.name} failed: {done.stderr}")
+    yield from _judged(json.loads(done.stdout), _MIB)
 
 
-def _rows(runs: int) -> Iterator[Row]:
-    floor = _qemu("prealloc=off", runs)
-    yield Row("QEMU, nothing zeroed", floor, "the floor")
-    one = _threads(1, runs)
-    yield Row(f"QEMU, {_MIB >> 10} GiB zeroed, 1 thread", one, _speed(one, floor))
-    several = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
-    if several > 1:
-        many = _threads(several, runs)
+def _there(host: "LabHost", runs: int) -> Iterator[Row]:
+    host.put(INSIDE, "/root/prealloc.py")
+    threads = ",".join(map(str, _threads(int(host.run("nproc").stdout))))
+    command = f"python3 /root/prealloc.py {_LAB_MIB} {runs} {threads}; rm /root/prealloc.py"
+    yield from _judged(json.loads(host.run(command, timeout=900).stdout), _LAB_MIB)
+
+
+def _threads(cpus: int) -> tuple[int, ...]:
+    """One, and one for each CPU up to four, where that is more."""
+    return (1, min(cpus, _MOST_THREADS)) if cpus > 1 else (1,)
+
+
+def _judged(document: dict[str, Any], mib: int) -> Iterator[Row]:
+    found = {way: tuple(runs) for way, runs in document["seconds"].items()}
+    gib = f"{mib / 1024:.0f} GiB"
+    populate = Row(f"{gib} mapped and populated by the kernel", found["populate"])
+    floor = populate.as_floor("populated")
+    yield Row(f"{mib // 2} pages taken from the kernel", found["take"])
+    yield populate
+    yield Row("QEMU, nothing filled", found["off"], note=document["qemu"])
+    start = Row("", found["off"]).median
+    one = Row("", found["1"]).median
+    for count in (int(way) for way in found if way.isdecimal()):
+        row = Row("", found[str(count)])
+        bound = Bound("× one thread", row.median / one, _SLOWER)
         yield Row(
-            f"the same, {several} threads",
-            many,
-            f"{_speed(many, floor)}; at most {_SLOWER} x one thread",
-            holds=many.median <= _SLOWER * one.median,
+            f"QEMU, {gib} filled by {'1 thread' if count == 1 else f'{count} threads'}",
+            row.seconds,
+            floor,
+            (bound,) if count > 1 else (),
+            f"{mib / 1024 / max(row.median - start, 1e-6):.1f} GiB/s",
         )
 
 
-def _threads(count: int, runs: int) -> Measured:
-    return _qemu(f"prealloc=on,prealloc-threads={count}", runs)
+_METHOD = (
+    "A guest of {mib} MiB in hugepages of 2 MiB, without its guest: QEMU is started with the "
+    "memory of a domain that libvirt makes with `<allocation mode='immediate' threads='N'/>` "
+    "(memory-backend-memfd, prealloc, prealloc-threads=N) and told to quit before its CPUs run; "
+    "the figure is the whole process. N is 1, and the number of CPUs, 4 at most. Every round takes "
+    "the pages from the kernel anew (the first row, without a floor) and then goes through all "
+    "ways, beginning with another one each time; a first round does not count. The floor is a "
+    "process that maps the same pages with MAP_POPULATE, which the kernel does in one thread. "
+    "GiB/s are the memory by what it takes longer than a QEMU that fills nothing."
+)
+_MEANING = (
+    "The kernel clears a page when it is first touched, so this is the speed of memory. On two "
+    "CPUs the second thread can gain a half at most, and less where one thread alone fills the "
+    "memory's bandwidth, or where other processes want a CPU: whether more threads pay is seen on "
+    "machines with many cores, and the bound says only that they do no harm."
+)
 
-
-def _speed(measured: Measured, floor: Measured) -> str:
-    seconds = max(measured.median - floor.median, 1e-6)
-    return f"{_MIB / 1024 / seconds:.1f} GiB/s"
-
-
-def _qemu(how: str, runs: int) -> Measured:
-    """A QEMU with so much memory in hugepages that is told to quit before its CPUs run."""
-    memory = f"memory-backend-memfd,id=ram,size={_MIB}M,hugetlb=on,hugetlbsize=2M,{how}"
-    command = (
-        f"echo quit | {_QEMU} -nodefaults -machine q35,memory-backend=ram -m {_MIB} "
-        f"-display none -monitor stdio -S -object {memory}"
-    )
-    return measure([shutil.which("sh") or "/bin/sh", "-c", command], runs)
+BENCHMARK = Local(
+    name="prealloc",
+    title="Hugepages: taken, and filled by one thread and by several",
+    runs=5,
+    method=_METHOD.format(mib=_MIB),
+    meaning=_MEANING,
+    rows=_here,
+)
+LAB_BENCHMARK = InLab(
+    name="lab-prealloc",
+    title="Hugepages in the virtual host",
+    runs=3,
+    method="As above, inside the virtual host: " + _METHOD.format(mib=_LAB_MIB),
+    meaning=(
+        "Both of the host's CPUs are threads of the emulator on this machine's cores: that two "
+        "threads gain shows that they run at the same time, and not how fast memory is."
+    ),
+    rows=_there,
+)

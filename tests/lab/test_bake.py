@@ -1,43 +1,33 @@
-"""bake and the first boot, for real: an image with packages in it, what becomes of it, and times.
+"""bake and the first boot, for real: an image with packages in it, and what becomes of it.
 
-The packages come from a bundle that is made here, by the script that `render` writes, and are taken
-to the host, which has no network. The tests build on each other, as one operator's day does.
+The packages come from a bundle (baking.py). The tests build on each other, as one operator's day
+does.
 """
 
 import json
 import shlex
-import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from .baking import (
+    BASE,
+    GOLDEN,
+    IMAGES,
+    MACHINE,
+    MOST,
+    PACKAGES,
+    STATE,
+    WANTED,
+    bundle_on,
+    down,
+    free_gpu,
+)
 from .conftest import LabHost
 from .hoststate import SNAPSHOT, differences
-from .paths import cache_dir
 
 pytestmark = [pytest.mark.lab_long, pytest.mark.topology("m4000-isolated")]
-
-IMAGES = "/var/lib/libvirt/images"
-STATE = "/var/lib/vfio-kit"
-GOLDEN = f"{IMAGES}/golden.qcow2"
-PACKAGES = ("hello", "tree", "file")
-MACHINE = (
-    f"--guest debian-12 --kernel {IMAGES}/guest-vmlinuz --initrd {IMAGES}/guest-initrd "
-    "--driver none --cpus 1 --memory 1024"
-)
-BASE = f"{MACHINE} --image {IMAGES}/guest.qcow2 --bundle /root/bundle"
-WANTED = " ".join(f"--package {name}" for name in PACKAGES)
-MOST = 3000.0
-"""Seconds for a boot with an installation, on the slowest machine."""
-
-REBOOTS = """Package: reboots-once
-Version: 1.0
-Architecture: all
-Maintainer: nobody <nobody@localhost>
-Description: a package that reboots the machine when it is installed
-"""
 
 
 @pytest.fixture(scope="module")
@@ -48,43 +38,7 @@ def story() -> dict[str, Any]:
 
 @pytest.fixture
 def bundle(gpuhost: LabHost) -> None:
-    """A bundle on the host, made of Debian's own packages and of one that reboots."""
-    if gpuhost.run("test -e /root/bundle/SHA256SUMS", check=False).returncode == 0:
-        return
-    gpuhost.run("rm -rf /root/render; mkdir /root/render")
-    gpuhost.run(
-        f"vfio-kit render --name x --gpu 01:00.0 {BASE} {WANTED} --output bundle -o /root/render"
-    )
-    folder = cache_dir() / "bundle"
-    folder.mkdir(parents=True, exist_ok=True)
-    gpuhost.get("/root/render/make-bundle.sh", folder / "make-bundle.sh")
-    made = folder / "bundle"
-    subprocess.run(["bash", folder / "make-bundle.sh", made], check=True, timeout=600)
-    _add_package(made, "reboots-once", REBOOTS, "systemd-run --on-active=1s systemctl reboot")
-    gpuhost.put(made, "/root/bundle")
-
-
-def _add_package(bundle: Path, name: str, control: str, postinst: str) -> None:
-    """Builds a package into the bundle, with its place in the index and in the sums."""
-    tree, deb = bundle.parent / name, bundle / "apt" / f"{name}_1.0_all.deb"
-    (tree / "DEBIAN").mkdir(parents=True, exist_ok=True)
-    (tree / "DEBIAN/control").write_text(control)
-    (tree / "DEBIAN/postinst").write_text(f"#!/bin/sh\n{postinst}\n")
-    (tree / "DEBIAN/postinst").chmod(0o755)
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", tree, deb], check=True)
-    index = (
-        f"{control}Filename: ./{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {_sha256(deb)}\n\n"
-    )
-    with (bundle / "apt/Packages").open("a") as stream:
-        stream.write(index)
-    files = sorted(path for path in (bundle / "apt").iterdir())
-    sums = "".join(f"{_sha256(path)}  {path.relative_to(bundle)}\n" for path in files)
-    (bundle / "SHA256SUMS").write_text(sums)
-
-
-def _sha256(path: Path) -> str:
-    done = subprocess.run(["sha256sum", path], check=True, capture_output=True, text=True)
-    return done.stdout.split()[0]
+    bundle_on(gpuhost)
 
 
 def in_guest(host: LabHost, name: str, command: str) -> str:
@@ -97,36 +51,16 @@ def in_guest(host: LabHost, name: str, command: str) -> str:
     return host.run(f"{ssh} {shlex.quote(command)}", timeout=300).stdout
 
 
-def free_gpu(host: LabHost) -> None:
-    """Takes VMs away that a failed test left, or no other test would get the GPU."""
-    for vm in json.loads(host.run("vfio-kit list --json").stdout)["vms"]:
-        down(host, vm["name"])
-
-
 def up(host: LabHost, name: str, options: str) -> dict[str, Any]:
-    """Takes a VM up; its JSON, with the seconds to SSH and to verified added."""
+    """Takes a VM up; its JSON, with the seconds to verified added."""
     free_gpu(host)
     begin = time.monotonic()
     done = host.run(f"vfio-kit up {name} --gpu 01:00.0 {options} --json", timeout=MOST)
     print(done.stderr)
     document: dict[str, Any] = json.loads(done.stdout)
     host.run(f"vfio-kit verify {name}", check=False, timeout=600)
-    document["to_ssh"] = sum(
-        step["seconds"]
-        for step in document["steps"][: _position(document, "logged in") + 1]
-        if not step["what"].startswith("cloud-init")
-    )
     document["to_verified"] = time.monotonic() - begin
     return document
-
-
-def _position(document: dict[str, Any], words: str) -> int:
-    whats = [step["what"] for step in document["steps"]]
-    return next(n for n, what in enumerate(whats) if what.startswith(words))
-
-
-def down(host: LabHost, name: str) -> None:
-    host.run(f"vfio-kit down {name} --purge", timeout=300)
 
 
 @pytest.mark.usefixtures("bundle")
@@ -254,7 +188,6 @@ class TestFirstBoot:
     def test_baked_is_quicker(self, story: dict[str, Any]) -> None:
         if {"baked", "unbaked"} - set(story):
             pytest.fail("the tests before it did not come so far")
-        print("\n" + table(story["baked"], story["unbaked"], story["bake"]["seconds"]))
         assert story["baked"]["to_verified"] < story["unbaked"]["to_verified"]
 
     def test_a_reboot_in_the_middle(self, gpuhost: LabHost) -> None:
@@ -314,23 +247,3 @@ class TestDriver:
         assert in_guest(gpuhost, "drv", "cat /sys/module/nvidia/version").strip() == "470.256.02"
         down(gpuhost, "drv")
         gpuhost.run(f"rm -f {IMAGES}/golden*")
-
-
-def table(baked: dict[str, Any], unbaked: dict[str, Any], bake_seconds: float) -> str:
-    """Baked beside unbaked, and the ratio."""
-    rows = [("", "baked", "unbaked", "ratio")]
-    for label, key in (
-        ("to SSH", "to_ssh"),
-        ("up is done", "seconds"),
-        ("verified", "to_verified"),
-    ):
-        rows.append(
-            (
-                label,
-                f"{baked[key]:.0f} s",
-                f"{unbaked[key]:.0f} s",
-                f"{unbaked[key] / baked[key]:.2f}",
-            )
-        )
-    lines = ["{:<12}{:>10}{:>10}{:>8}".format(*row) for row in rows]
-    return "\n".join([*lines, f"the baking itself: {bake_seconds:.0f} s, once"])

@@ -1,12 +1,13 @@
-"""Runs on the lab's host: how long a guest takes to SSH when it is started without vfio-kit.
+"""Runs on the virtual host: how long a guest takes to SSH, by vfio-kit and without it.
 
-    python3 measure.py bare|microvm|virt-install FOLDER ADDRESS...
+    python3 start.py bare|microvm|virt-install FOLDER ADDRESS...
+    python3 start.py up OPTION...
 
 FOLDER holds what `vfio-kit render --name speed --output qemu --output microvm --output cloud-init`
-wrote for the same image and the same PCI functions. Everything that `up` does is done here as well,
-by hand: overlay, seed, drivers; hugepages have to be there. Prints JSON: what was done when, in
-seconds since the begin, `greeting` (sshd says who it is) and `login` (a command has run) among
-it. All is put back.
+wrote for the same image and the same PCI functions. Everything that `up` does is done without it
+as well: overlay, seed, drivers; hugepages have to be there. Prints JSON: what was done when, in
+seconds since the begin; `running` (the guest's CPU runs), `greeting` (sshd says who it is) and
+`login` (a command has run) among it. All is put back.
 """
 
 import json
@@ -15,6 +16,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,13 +26,61 @@ NAME = "speed"
 TAP = "tap-speed"
 LIMIT = 600.0
 PCI = Path("/sys/bus/pci")
+QMP = "/run/speed.qmp"
 MARKS: dict[str, float] = {}
-BEGIN = time.monotonic()
+BEGIN = 0.0
+
+
+def begin() -> None:
+    """From here on the time counts."""
+    global BEGIN
+    BEGIN = time.monotonic()
 
 
 def mark(what: str) -> None:
-    """Note what has been done just now."""
-    MARKS[what] = round(time.monotonic() - BEGIN, 2)
+    """Note what has been done just now, for the first time."""
+    MARKS.setdefault(what, round(time.monotonic() - BEGIN, 2))
+
+
+def listen_to_qemu() -> None:
+    """Mark when QEMU, which is about to be started, says that the guest's CPU runs.
+
+    It answers a command once its devices and its memory are there, and the CPU with them.
+    """
+
+    def ask() -> None:
+        with socket.socket(socket.AF_UNIX) as connection:
+            while connection.connect_ex(QMP):
+                time.sleep(0.05)
+            connection.sendall(b'{"execute":"qmp_capabilities"}{"execute":"query-status"}')
+            for line in connection.makefile():
+                if '"running": true' in line:
+                    mark("running")
+                    return
+
+    threading.Thread(target=ask, daemon=True).start()
+
+
+def listen_to_libvirt() -> None:
+    """Mark when libvirt says that a domain's CPU runs; returns when it is listened to."""
+    import libvirt
+
+    libvirt.virEventRegisterDefaultImpl()
+    connection = libvirt.open(None)
+    runs = (libvirt.VIR_DOMAIN_EVENT_STARTED, libvirt.VIR_DOMAIN_EVENT_RESUMED)
+
+    def event(_connection: object, _domain: object, kind: int, _detail: int, _: object) -> None:
+        if kind in runs:
+            mark("running")
+
+    lifecycle = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
+    connection.domainEventRegisterAny(None, lifecycle, event, None)
+
+    def turn() -> None:
+        while True:
+            libvirt.virEventRunDefaultImpl()
+
+    threading.Thread(target=turn, daemon=True).start()
 
 
 def sh(*argv: str) -> str:
@@ -59,6 +109,7 @@ def bind(address: str, driver: str) -> None:
 
 def bare(folder: Path, addresses: list[str], name: str = "run.sh") -> Callable[[], None]:
     """QEMU with the arguments of our script, in libvirt's network, where `up` has its guest."""
+    begin()
     make_disks(folder)
     script = (folder / name).read_text()
     tap = f"-netdev tap,id=hostnet0,ifname={TAP},script=no,downscript=no,vhost=on"
@@ -71,7 +122,8 @@ def bare(folder: Path, addresses: list[str], name: str = "run.sh") -> Callable[[
     for address in addresses:
         bind(address, "vfio-pci")
     mark("drivers")
-    command = ["bash", str(folder / "bridged.sh")]
+    listen_to_qemu()
+    command = ["bash", str(folder / "bridged.sh"), "-qmp", f"unix:{QMP},server=on,wait=off"]
     qemu = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     mark("started")
 
@@ -95,6 +147,8 @@ def virt_install(folder: Path, addresses: list[str]) -> Callable[[], None]:
     Not with --cloud-init: its seed is a SATA CD-ROM, which the kernel of Debian's cloud image does
     not see.
     """
+    listen_to_libvirt()
+    begin()
     make_disks(folder)
     words = shlex.split((folder / "run.sh").read_text().split("qemu-system-x86_64 \\\n")[1])
     kernel, initrd, append = (
@@ -143,6 +197,26 @@ def wait_for_greeting(mac: str) -> str:
     sys.exit(f"no SSH server within {LIMIT:.0f} s: {MARKS}")
 
 
+def up(options: list[str]) -> None:
+    """The guest by vfio-kit, whose report has the rest of the times; taken down again."""
+    listen_to_libvirt()
+    begin()
+    document = json.loads(sh("vfio-kit", "up", NAME, *options, "--json"))
+    mark("ended")
+    sh("vfio-kit", "down", NAME, "--purge")
+    # What the interpreter takes to get to the first line of `up`, and from its last, belongs to it.
+    before = MARKS["ended"] - document["seconds"]
+    for step in document["steps"]:
+        what, end = step["what"], round(before + step["begin"] + step["seconds"], 2)
+        MARKS.setdefault(f"step: {what}", step["seconds"])
+        if what.startswith("SSH server greets"):
+            MARKS["greeting"] = end
+        elif what.startswith("logged in"):
+            MARKS["login"] = end
+    MARKS["step: interpreter"] = round(before, 2)
+    print(json.dumps(MARKS))
+
+
 def main(way: str, folder: Path, addresses: list[str]) -> None:
     """Start the guest, log in, and take it away again."""
     mac = re.search(r'"mac":"([^"]+)"', (folder / "run.sh").read_text())
@@ -164,4 +238,7 @@ def main(way: str, folder: Path, addresses: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+    if sys.argv[1] == "up":
+        up(sys.argv[2:])
+    else:
+        main(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])

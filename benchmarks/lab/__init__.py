@@ -1,0 +1,1 @@
+"""What is measured in the virtual host of tests/lab: `python -m benchmarks --lab`."""
