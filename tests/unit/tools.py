@@ -5,11 +5,13 @@ import subprocess
 from pathlib import Path
 
 _PACKAGES = {
+    "crontab": "cron",
     "cvtsudoers": "sudo",
     "node": "nodejs",
     "visudo": "sudo",
     "virt-xml-validate": "libvirt-clients",
     "shellcheck": "shellcheck",
+    "systemd-analyze": "systemd",
     "bash": "bash",
     "gcc": "gcc libc6-dev",
     "xorriso": "xorriso",
