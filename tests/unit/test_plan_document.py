@@ -144,7 +144,26 @@ def test_a_device_that_changed_and_one_that_is_another() -> None:
         "0000:01:00.1 goes no more",
         "0000:01:00.2 goes, and did not",
         "driver of 0000:01:00.0 is nouveau, was none",
-        "iommu_group of 0000:01:00.0 is 7, was 6",
+        'iommu_group of 0000:01:00.0 is ["0000:01:00.0", "0000:01:00.2"], '
+        'was ["0000:01:00.0", "0000:01:00.1"]',
+    )
+
+
+def grouped(first: int, second: int) -> UpPlan:
+    machine = host(replace(GPU, iommu_group=first), replace(AUDIO, iommu_group=second))
+    return make_plan(machine, spec("01:00.0", memory=1024, driver="none"))
+
+
+def test_a_reboot_that_numbers_the_same_groups_otherwise_is_no_difference() -> None:
+    then = saved(grouped(6, 6))
+    assert [device["iommu_group"] for device in then["devices"]] == [6, 6]
+    assert differences(then, grouped(17, 17)) == ()
+
+
+def test_a_group_that_has_other_members_under_its_old_number_is_one() -> None:
+    assert differences(saved(grouped(6, 6)), grouped(6, 7)) == (
+        'iommu_group of 0000:01:00.0 is ["0000:01:00.0"], was ["0000:01:00.0", "0000:01:00.1"]',
+        'iommu_group of 0000:01:00.1 is ["0000:01:00.1"], was ["0000:01:00.0", "0000:01:00.1"]',
     )
 
 

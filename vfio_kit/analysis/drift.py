@@ -5,6 +5,7 @@ or put elsewhere moves the others. What goes to a guest has to be what was looke
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import combinations
 
 from vfio_kit.analysis.describe import describe, listed
 from vfio_kit.analysis.isolation import judge_together
@@ -21,6 +22,9 @@ def drift(
 
     drivers  whether the drivers count as well: not where a VM has the devices already.
 
+    Of groups who is in them is compared, and not their numbers: the kernel gives each new group the
+    lowest one that is free, in the order in which it probes the devices (drivers/iommu/iommu.c,
+    iommu_group_alloc), so that a reboot may number the same groups otherwise.
     What an identity does not know (None, in a record of an older version) is not compared.
     """
     going = {identity.address for identity in planned}
@@ -31,7 +35,8 @@ def drift(
             changes.append(_elsewhere(identity, now, planned, host))
         else:
             changes += _changes(identity, now, drivers=drivers)
-    changes += _newcomers(planned, host, going)
+    changes += _regrouped(planned, host)
+    changes += _newcomers(host, going)
     return tuple(dict.fromkeys(changes))
 
 
@@ -118,9 +123,8 @@ def _changes(identity: DeviceIdentity, now: PciDevice, *, drivers: bool) -> Iter
     who = f"{identity.address} ({_words(identity)})"
     if now.silent:
         yield f"{who} does not answer any more: its config space reads 0xff throughout"
-    if identity.iommu_group is not None and now.iommu_group != identity.iommu_group:
-        group = "in no IOMMU group" if now.iommu_group is None else f"in group {now.iommu_group}"
-        yield f"{who} is {group} now, was in group {identity.iommu_group}"
+    if identity.iommu_group is not None and now.iommu_group is None:
+        yield f"{who} is in no IOMMU group now, was in group {identity.iommu_group}"
     # Ids alone do not tell two cards of one kind apart; their slots do. An identity that knows its
     # class knows the bridges above as well: no older record knows one of the two.
     if identity.class_code is not None and now.upstream != identity.upstream:
@@ -137,22 +141,31 @@ def _below(upstream: tuple[PciAddress, ...]) -> str:
     return f"below {' and '.join(map(str, upstream))}" if upstream else "on the root bus"
 
 
-def _newcomers(
-    planned: tuple[DeviceIdentity, ...], host: Host, going: set[PciAddress]
-) -> Iterator[str]:
+def _regrouped(planned: tuple[DeviceIdentity, ...], host: Host) -> Iterator[str]:
+    """Of devices that go: two that were in one IOMMU group and are not, or the other way round."""
+    there = [(i, now) for i in planned if (now := host.device(i.address)) and _is_the_card(i, now)]
+    known = [(i, now) for i, now in there if None not in (i.iommu_group, now.iommu_group)]
+    for (first, first_now), (second, second_now) in combinations(known, 2):
+        together = first.iommu_group == second.iommu_group
+        if together != (first_now.iommu_group == second_now.iommu_group):
+            how = "not in one IOMMU group any more" if together else "in one IOMMU group now"
+            yield f"{first.address} and {second.address} are {how}"
+
+
+def _newcomers(host: Host, going: set[PciAddress]) -> Iterator[str]:
     """What has come into a group, or into a card's slot, and does not go along.
 
     Nothing foreign was there when the plan was made: no plan is made of a group that is shared.
     """
-    numbers = {identity.iommu_group for identity in planned} - {None}
-    for number in sorted(n for n in numbers if n is not None):
+    found = (host.device(address) for address in sorted(going))
+    groups = {now.iommu_group for now in found if now and now.iommu_group is not None}
+    for number in sorted(groups):
         for address in host.iommu_groups.get(number, ()):
             device = host.device(address)
             if address not in going and (device is None or not device.is_bridge):
                 what = describe(device) if device else f"{address}, which could not be read"
                 yield f"group {number} holds {what} now, which does not go along"
     slots = {address.slot for address in going}
-    groups = {number for number in numbers if number is not None}
     for device in host.devices:
         # A virtual function goes alone; a member of one of the groups is told above.
         told = device.physical_function is not None or device.iommu_group in groups

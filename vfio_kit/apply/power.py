@@ -7,7 +7,6 @@ The functions that change something need the VM's lock, which the caller holds.
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 
 from vfio_kit.analysis.drift import drift
 from vfio_kit.analysis.leftovers import VmFacts
@@ -22,7 +21,7 @@ from vfio_kit.apply.steps import hugepages_data, naming_drivers, start_data
 from vfio_kit.apply.transaction import UNDONE, Progress, undo
 from vfio_kit.errors import HostError, HypervisorError, Refused, UsageError
 from vfio_kit.model import Host
-from vfio_kit.model.vm import CpuTopology, DeviceIdentity, Placement, StepKind
+from vfio_kit.model.vm import CpuTopology, Placement, StepKind
 
 _POLL = 0.2
 _ENDED = ("shut off", "crashed")
@@ -157,7 +156,7 @@ def _require_files(folder: VmFolder) -> None:
 
 def device_changes(record: VmRecord, host: Host) -> tuple[str, ...]:
     """What has changed about the VM's devices since it was made, but for what a reboot may."""
-    return drift(_regrouped(record.devices, host), host, drivers=False)
+    return drift(record.devices, host, drivers=False)
 
 
 def _require_devices(record: VmRecord, host: Host) -> None:
@@ -169,12 +168,6 @@ def _require_devices(record: VmRecord, host: Host) -> None:
             "put them back as they were; or make the VM anew: vfio-kit down "
             f"{record.name}, and up with what vfio-kit scan shows",
         )
-
-
-def _regrouped(devices: tuple[DeviceIdentity, ...], host: Host) -> tuple[DeviceIdentity, ...]:
-    """With the groups of this boot: only who is in them counts, their numbers are given anew."""
-    now = {device.address: device.iommu_group for device in host.devices}
-    return tuple(replace(device, iommu_group=now.get(device.address)) for device in devices)
 
 
 def _require_free(folder: VmFolder, record: VmRecord, hypervisor: Hypervisor) -> None:

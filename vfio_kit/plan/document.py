@@ -97,6 +97,8 @@ def differences(saved: Mapping[str, Any], now: UpPlan) -> tuple[str, ...]:
     """A sentence for each thing that is planned otherwise now than in a saved document.
 
     saved  the document of `plan --json`, parsed: whatever a file may hold.
+
+    Of IOMMU groups who is in them counts; for their numbers see analysis/drift.py.
     """
     then, today = dict(_facts(saved)), dict(_facts(plan_document(now)))
     order = dict.fromkeys((*today, *then))
@@ -121,13 +123,21 @@ def _facts(document: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, 
         if not above and key in _NOT_COMPARED:
             continue
         if key == "devices" and isinstance(value, list):
-            for device in value:
-                if isinstance(device, dict):
-                    yield from _facts(device, f"{device.get('address')}:::")
+            devices = [device for device in value if isinstance(device, dict)]
+            for device in devices:
+                shared = {**device, "iommu_group": _group_of(device, devices)}
+                yield from _facts(shared, f"{device.get('address')}:::")
         elif isinstance(value, dict):
             yield from _facts(value, f"{name}.")
         else:
             yield name, _words(value)
+
+
+def _group_of(device: Mapping[str, Any], devices: list[dict[str, Any]]) -> list[str] | None:
+    """The addresses that are in its IOMMU group with it, in the document; None without a group."""
+    number = device.get("iommu_group")
+    members = (each for each in devices if each.get("iommu_group") == number)
+    return None if number is None else sorted(str(each.get("address")) for each in members)
 
 
 def _words(value: Any) -> str:
