@@ -8,11 +8,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.machines import M4000
+from tests.unit.values import function, host, spec
 from vfio_kit.apply import service
 from vfio_kit.errors import HostError
+from vfio_kit.model.vm import UpPlan
+from vfio_kit.plan import make_plan
 from vfio_kit.render.service import MARK, unit_name, unit_of_vm, unit_template, unit_word
 
 PROGRAM = ("/opt/vfio-kit/bin/vfio-kit",)
@@ -105,7 +110,8 @@ def test_systemd_reads_it_without_a_complaint(tmp_path: Path, state: str) -> Non
     drop_ins = units / "vfio-kit@gpu-node.example.org.service.d"
     drop_ins.mkdir(parents=True)
     (units / "vfio-kit@.service").write_text(unit_template((str(program),)))
-    (drop_ins / "50-vfio-kit.conf").write_text(unit_of_vm(state, ("/var/lib/libvirt/images",)))
+    folders = ("/var/lib/libvirt/images", "/mnt/a b/50%", "/srv/kernels")
+    (drop_ins / "50-vfio-kit.conf").write_text(unit_of_vm(state, folders))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "vfio-kit@gpu-node.example.org.service"],
         env=os.environ | {"SYSTEMD_UNIT_PATH": f"{units}:", "SYSTEMD_LOG_LEVEL": "notice"},
@@ -137,6 +143,35 @@ def test_the_program_is_this_one_by_its_real_path(
 def test_a_module_is_run_by_its_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/x/vfio_kit/__main__.py", "up"])
     assert service.program() == (sys.executable, "-m", "vfio_kit")
+
+
+# What must be mounted
+
+
+def planned(image: Path, **fields: Any) -> UpPlan:
+    card = function("01:00.0", M4000, 6)
+    asked = spec("01:00.0", image=str(image), memory=1024, driver="none", **fields)
+    return make_plan(host(card), asked, image_dir=str(IMAGES))
+
+
+def test_the_folders_of_all_files_that_the_vm_starts_with(tmp_path: Path) -> None:
+    boot = {"kernel": "/kernels/vmlinuz", "initrd": "/initrds/initrd.img"}
+    plan = planned(Path("/nfs/base.qcow2"), boot=boot, roms={"0000:01:00.0": "/roms/m4000.rom"})
+    wanted = (IMAGES, Path("/nfs"), Path("/kernels"), Path("/initrds"), Path("/roms"))
+    assert service.folders_of(plan) == wanted
+
+
+def test_each_folder_is_named_once() -> None:
+    assert service.folders_of(planned(IMAGES / "base.qcow2")) == (IMAGES,)
+
+
+def test_a_link_is_named_with_the_place_that_it_leads_to(tmp_path: Path) -> None:
+    disk, shelf = tmp_path / "disk", tmp_path / "shelf"
+    disk.mkdir()
+    shelf.mkdir()
+    (disk / "base.qcow2").touch()
+    (shelf / "base.qcow2").symlink_to(disk / "base.qcow2")
+    assert service.folders_of(planned(shelf / "base.qcow2")) == (IMAGES, shelf, disk)
 
 
 # Where it is put, and taken from

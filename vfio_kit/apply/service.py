@@ -12,6 +12,7 @@ from typing import Any
 from vfio_kit.apply.command import ask
 from vfio_kit.apply.files import cannot, make_folder, remove, write_file
 from vfio_kit.errors import HostError, HypervisorError
+from vfio_kit.model.vm import UpPlan
 from vfio_kit.render.service import MARK, unit_name, unit_of_vm, unit_template, unit_word
 
 Data = dict[str, Any]
@@ -57,6 +58,23 @@ def prepare(
         "state_dir": str(state_dir),
         "folders": [str(folder) for folder in folders],
     }
+
+
+def prepare_for(plan: UpPlan, state_dir: Path) -> Data:
+    """As prepare, for the VM of a plan."""
+    return prepare(plan.domain.name, state_dir, folders_of(plan))
+
+
+def folders_of(plan: UpPlan) -> tuple[Path, ...]:
+    """Where the files are that a VM starts with, each folder once.
+
+    Where a link leads counts as well: RequiresMountsFor= follows none (systemd issue 8907).
+    """
+    domain = plan.domain
+    files = [domain.disk, plan.image, domain.boot.kernel, domain.boot.initrd]
+    files += [device.rom or "" for device in domain.host_devices]
+    paths = (path for file in files if file for path in (file, os.path.realpath(file)))
+    return tuple(dict.fromkeys(Path(path).parent for path in paths))
 
 
 def enable(data: Data, root: Path = _HOST) -> None:

@@ -248,9 +248,7 @@ STEPS: dict[StepKind, StepImplementation] = {
         _domain, lambda w, _d: w.hypervisor.define(w.domain_xml), _undefine
     ),
     StepKind.AUTOSTART: StepImplementation(
-        lambda w: service.prepare(
-            w.plan.domain.name, w.folder.path.parent, (Path(w.plan.domain.disk).parent,)
-        ),
+        lambda w: service.prepare_for(w.plan, w.folder.path.parent),
         lambda _w, d: service.enable(d),
         lambda _c, d: service.disable(d),
     ),

@@ -170,7 +170,7 @@ def _require_units(plan: "UpPlan", folder: "VmFolder") -> None:
     if plan.autostart:
         from vfio_kit.apply import service
 
-        service.prepare(plan.domain.name, folder.path.parent, (Path(plan.domain.disk).parent,))
+        service.prepare_for(plan, folder.path.parent)
 
 
 _DISK_MIB = 256
