@@ -414,6 +414,17 @@ def test_only_what_was_asked_for_is_written(
     assert {path.name for path in out.iterdir()} == {"mine", "domain.xml"}
 
 
+@pytest.mark.parametrize("autostart", [True, False])
+def test_that_autostart_is_in_no_file_is_said(
+    tree: Callable[[Machine], Path], tmp_path: Path, autostart: bool
+) -> None:
+    option = "--autostart" if autostart else "--no-autostart"
+    where = ("--root", tree(m4000_isolated()), "-o", tmp_path / "out", "--output", "libvirt")
+    result = vfio_kit(*RENDER, option, *where)
+    assert result.exit_code == 0
+    assert ("autostart is in none of these files" in result.stderr) == autostart
+
+
 def test_render_says_no_before_it_writes(tree: Callable[[Machine], Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = vfio_kit(
