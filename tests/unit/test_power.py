@@ -32,6 +32,7 @@ from vfio_kit.apply.journal import VmFolder
 from vfio_kit.cli import _cli
 from vfio_kit.errors import HostError, HypervisorError, Refused, UsageError
 from vfio_kit.model import Host
+from vfio_kit.model.domain import DomainState
 from vfio_kit.model.vm import StepKind
 
 KEPT = [StepKind.STATE, StepKind.KEYS, StepKind.DISK, StepKind.SEED, StepKind.DEFINE, StepKind.WAIT]
@@ -90,8 +91,8 @@ def test_a_guest_that_does_not_shut_down_is_told_of(vm: VmFolder) -> None:
 
         pressed = 0
 
-        def domain(self, _name: str) -> object:
-            return type("State", (), {"state": "running"})
+        def domain(self, name: str) -> DomainState:
+            return DomainState(name, UUID, "running")
 
         def shutdown(self, _name: str) -> None:
             self.pressed += 1

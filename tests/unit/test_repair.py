@@ -40,6 +40,7 @@ from vfio_kit.cli.repair_command import document_of
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.knowledge.leftovers import Mend
 from vfio_kit.model import Host
+from vfio_kit.model.domain import DomainState
 from vfio_kit.model.vm import StepKind
 
 needs_systemctl = pytest.mark.skipif(shutil.which("systemctl") is None, reason="no systemctl")
@@ -85,6 +86,24 @@ def test_of_a_vm_that_is_up_nothing_is_said(vm: VmFolder, libvirt: Hypervisor) -
     assert left(vm, libvirt) == []
     assert mended(vm, libvirt) == {}
     assert state(libvirt) == "running"
+
+
+def test_libvirt_is_asked_once_for_all_vms(vm: VmFolder, libvirt: Hypervisor) -> None:
+    for name in ("b", "c"):
+        folder = VmFolder(vm.path.with_name(name))
+        folder.create(replace(vm.record(), name=name))
+        step(folder, StepKind.STATE)
+    asked: list[str] = []
+    given = libvirt.domains
+
+    class Counting(Hypervisor):
+        def domains(self) -> list[DomainState]:
+            asked.append("domains")
+            return given()
+
+    counting = Counting("test:///default")
+    assert len(run(vm.path.parent, counting).look().vms) == 3
+    assert asked == ["domains"]
 
 
 def test_an_up_that_was_killed_is_taken_down(tmp_path: Path) -> None:

@@ -268,3 +268,31 @@ def test_what_a_crash_in_the_middle_left_is_taken_away(root: Path, left: str) ->
         (units / ".vfio-kit@.service.tmp").write_text("half")
     service.disable(data, root)
     assert files(root) == set()
+
+
+# What systemd says, in the form of systemctl(1), show
+
+SHOW = """\
+case "$*" in
+"show --property=Id,ActiveState vfio-kit@a.service vfio-kit@b.service vfio-kit@c.service")
+    printf 'Id=vfio-kit@a.service\\nActiveState=failed\\n\\n'
+    printf 'Id=vfio-kit@b.service\\nActiveState=active\\n\\n'
+    printf 'Id=vfio-kit@c.service\\nActiveState=failed\\n' ;;
+*) echo "Failed to connect to bus: Host is down" >&2; exit 1 ;;
+esac
+"""
+
+
+def test_all_vms_that_could_not_be_started_are_asked_for_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = tmp_path / "bin/systemctl"
+    stand_in.parent.mkdir()
+    stand_in.write_text(f"#!/bin/sh\n{SHOW}")
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert service.failed({"c", "a", "b"}) == {"a", "c"}
+    assert service.failed({"other"}) == frozenset()  # systemd cannot be asked
+    stand_in.unlink()
+    assert service.failed({"a"}) == frozenset()
+    assert service.failed(frozenset()) == frozenset()

@@ -31,6 +31,7 @@ from vfio_kit.knowledge.leftovers import (
     UNKNOWN_DOMAIN,
     LeftoverKind,
 )
+from vfio_kit.model.domain import runs
 from vfio_kit.model.vm import StepKind
 
 
@@ -97,7 +98,7 @@ class VmFacts:
 
     @property
     def runs(self) -> bool:
-        return self.domain not in (None, "shut off", "crashed")
+        return runs(self.domain)
 
     @property
     def is_whole(self) -> bool:

@@ -45,7 +45,7 @@ def require_new(out: Path) -> None:
 
 def wait_until_off(hypervisor: Hypervisor, name: str, deadline: float) -> None:
     """Waits for the VM to switch itself off; raises HypervisorError at `deadline` (monotonic)."""
-    while (found := hypervisor.domain(name)) is not None and found.state != "shut off":
+    while (found := hypervisor.domain(name)) is not None and found.runs:
         if time.monotonic() > deadline:
             raise HypervisorError(
                 f"{name} was sealed and does not switch itself off: it is {found.state}",

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from vfio_kit.analysis.leftovers import StepFacts, VmFacts
 from vfio_kit.apply.boot import boot_id
-from vfio_kit.apply.hypervisor import DomainState
 from vfio_kit.apply.journal import Damaged, Entry, VmFolder, VmRecord
 from vfio_kit.errors import HostError, UsageError
+from vfio_kit.model.domain import DomainState
 from vfio_kit.model.vm import StepKind
 
 _FILES = (StepKind.KEYS, StepKind.DISK, StepKind.SEED)
@@ -104,7 +104,7 @@ def _by_hand(folder: VmFolder, domains: Mapping[str, DomainState]) -> list[str]:
         record = None
     found = domains.get(name)
     if found is not None and (record is None or found.uuid == record.uuid):
-        commands += [f"virsh destroy {name}"] if found.state == "running" else []
+        commands += [f"virsh destroy {name}"] if found.runs else []
         commands += [f"virsh undefine --nvram {name}"]
     if record is not None:
         files = [text for text in (record.disk, record.seed, record.bundle) if text]

@@ -8,13 +8,13 @@ meanwhile.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from vfio_kit.apply.bounded import Hung, bounded
 from vfio_kit.apply.libvirt_xml import gives_addresses, host_functions, io_thread_cpus
 from vfio_kit.errors import HypervisorError
+from vfio_kit.model.domain import DomainState
 
 try:
     import libvirt
@@ -51,20 +51,6 @@ _STATES = {
     6: "crashed",
     7: "suspended",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class DomainState:
-    """A domain as libvirt shows it."""
-
-    name: str
-    uuid: str
-    state: str
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether its guest runs, or would."""
-        return self.state in ("running", "blocked", "paused")
 
 
 class Hypervisor:

@@ -24,7 +24,6 @@ from vfio_kit.model import Host
 from vfio_kit.model.vm import CpuTopology, Placement, StepKind
 
 _POLL = 0.2
-_ENDED = ("shut off", "crashed")
 _PRESS_AGAIN = 20.0
 """Seconds between two presses of the power button: a guest that still boots takes no notice."""
 _POWER = (StepKind.START, StepKind.HUGEPAGES)
@@ -82,7 +81,7 @@ def shut_down(hypervisor: Hypervisor, name: str, timeout: float) -> bool:
     """Asks the guest to shut down, and waits; False where it still runs after `timeout` seconds."""
     begin = time.monotonic()
     pressed: float | None = None
-    while (found := hypervisor.domain(name)) is not None and found.state not in _ENDED:
+    while (found := hypervisor.domain(name)) is not None and found.runs:
         now = time.monotonic()
         if now > begin + timeout:
             return False

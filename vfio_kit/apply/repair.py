@@ -4,7 +4,7 @@ It is judged by analysis/leftovers.py. Nothing is mended that another vfio-kit i
 every VM is looked at once more under its lock.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from vfio_kit.apply.transaction import Progress, take_down
 from vfio_kit.errors import HostError, VfioKitError
 from vfio_kit.knowledge.leftovers import Mend
 from vfio_kit.model import Host
+from vfio_kit.model.domain import DomainState
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,19 @@ class Mended:
 
     left: Leftover
     failure: VfioKitError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What libvirt and systemd know, asked once for all VMs.
+
+    units   names of the VMs that the host starts at boot, with this state directory.
+    failed  of these the ones that it tried to start, and could not.
+    """
+
+    domains: Mapping[str, DomainState]
+    units: frozenset[str]
+    failed: frozenset[str]
 
 
 class Repair:
@@ -73,10 +87,10 @@ class Repair:
         """
         named = tuple(dict.fromkeys(names))
         chosen = [self._named(name) for name in named] or _all_folders(self._state_dir)
-        host = self._read_host() if chosen else None
-        facts = [self._facts(folder, host) for folder in chosen]
+        host, around = self._read_host() if chosen else None, self._around()
+        facts = [self._facts(folder, host, around) for folder in chosen]
         vms = tuple((vm, leftovers_of(vm)) for vm in facts)
-        return Found(vms) if named else Found(vms, tuple(self._without_vm(facts)))
+        return Found(vms) if named else Found(vms, tuple(self._without_vm(facts, around)))
 
     def look_again(self, names: Iterable[str] = ()) -> Found:
         """As `look`, after the mending: a VM of which nothing is left has nothing left over."""
@@ -103,22 +117,26 @@ class Repair:
         folder.require_there()
         return folder
 
-    def _facts(self, folder: VmFolder, host: Host | None) -> VmFacts:
+    def _around(self) -> _Around:
         domains = self._hypervisor.domains() if self._hypervisor else []
-        vm = vm_facts(folder, {domain.name: domain for domain in domains})
+        units = service.enabled(self._state_dir, self._root)
+        failed = service.failed(units) if self._root == Path("/") else frozenset()
+        return _Around({domain.name: domain for domain in domains}, units, failed)
+
+    def _facts(self, folder: VmFolder, host: Host | None, around: _Around) -> VmFacts:
+        vm = vm_facts(folder, around.domains)
         changes: tuple[str, ...] = ()
         if host is not None and vm.steps and not vm.runs:
             changes = power.device_changes(folder.record(), host)
-        unit = folder.name in service.enabled(self._state_dir, self._root)
-        failed = unit and service.failed(folder.name)
+        unit, failed = folder.name in around.units, folder.name in around.failed
         return replace(vm, unit=unit, unit_failed=failed, drift=changes)
 
-    def _without_vm(self, vms: list[VmFacts]) -> Iterable[Leftover]:
+    def _without_vm(self, vms: list[VmFacts], around: _Around) -> Iterable[Leftover]:
         known = {vm.name for vm in vms if vm.steps or vm.holder or vm.damage}
         for domain in self._hypervisor.marked() if self._hypervisor else []:
             if domain.name not in known:
                 yield unknown_domain(domain.name, domain.state)
-        for name in sorted(service.enabled(self._state_dir, self._root) - {vm.name for vm in vms}):
+        for name in sorted(around.units - {vm.name for vm in vms}):
             yield stray_unit(name)
         if bakings := _stray_bakings(self._state_dir):
             yield temporary_files(None, bakings)
@@ -126,7 +144,7 @@ class Repair:
     def _mend_vm(self, folder: VmFolder) -> list[Mended]:
         with folder.locked():
             # Those of this moment, and without the lock's holder, who is this process.
-            facts = replace(self._facts(folder, self._read_host()), holder=None)
+            facts = replace(self._facts(folder, self._read_host(), self._around()), holder=None)
             wanted = [left for left in leftovers_of(facts) if left.kind.mend is not Mend.TELL]
             return [self._try(left, folder.path) for left in wanted]
 

@@ -6,6 +6,7 @@ write below it, and ask the running systemd for nothing where it is not this hos
 
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +116,13 @@ def enabled(state_dir: Path | None = None, root: Path = _HOST) -> frozenset[str]
     return frozenset(name for name in names if line in _drop_in_lines(root, name))
 
 
-def failed(name: str) -> bool:
-    """Whether the host tried to start the VM, and could not."""
-    return name in enabled() and _try("is-failed", "--quiet", unit_name(name))
+def failed(names: Collection[str]) -> frozenset[str]:
+    """Those of the VMs that the host tried to start, and could not."""
+    units = {unit_name(name): name for name in sorted(names)}
+    said = _said("show", "--property=Id,ActiveState", *units) if units else ""
+    shown = (dict(line.split("=", 1) for line in text.splitlines()) for text in said.split("\n\n"))
+    ids = (unit["Id"] for unit in shown if unit.get("ActiveState") == "failed" and "Id" in unit)
+    return frozenset(units[unit] for unit in ids if unit in units)
 
 
 def activate(name: str) -> None:
@@ -225,6 +230,14 @@ def _try(*words: str) -> bool:
         return ask(["systemctl", *words]).status == 0
     except HypervisorError:
         return False
+
+
+def _said(*words: str) -> str:
+    """What systemctl prints; nothing where there is none."""
+    try:
+        return ask(["systemctl", *words]).stdout
+    except HypervisorError:
+        return ""
 
 
 def _reload() -> None:

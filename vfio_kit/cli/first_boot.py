@@ -102,7 +102,7 @@ class FirstBootWatch:
         """Raises HypervisorError where the VM has stopped."""
         domain = self.plan.domain
         found = self.hypervisor.domain(domain.name)
-        if found is None or not found.is_alive:
+        if found is None or not found.runs:
             state = "gone" if found is None else found.state
             raise HypervisorError(
                 f"the VM stopped while it booted: it is {state}",

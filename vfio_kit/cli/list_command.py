@@ -13,8 +13,8 @@ from vfio_kit.errors import VfioKitError
 
 if TYPE_CHECKING:
     from vfio_kit.analysis.leftovers import VmFacts
-    from vfio_kit.apply.hypervisor import DomainState
     from vfio_kit.apply.journal import VmFolder
+    from vfio_kit.model.domain import DomainState
 
 
 @click.command("list")

@@ -103,7 +103,7 @@ def _wait(folder: "VmFolder", hypervisor: "Hypervisor", timeout: int) -> None:
 
     def still_there() -> None:
         found = hypervisor.domain(record.name)
-        if found is None or not found.is_alive:
+        if found is None or not found.runs:
             raise HypervisorError(
                 f"the VM stopped while it booted: it is {found.state if found else 'gone'}",
                 f"its console: {record.console_log}; then: vfio-kit repair {record.name}",
