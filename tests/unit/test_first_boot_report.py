@@ -1,7 +1,4 @@
-"""What is said of a first boot: one line a step, and on a terminal the one that runs."""
-
-import io
-import sys
+"""What is said of a first boot: one line a step; test_console has the line that runs."""
 
 import pytest
 
@@ -38,7 +35,7 @@ def test_a_step_is_told_when_it_is_done_and_a_stage_by_its_own_clock(
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "   0.5 s  cloud-init: init-local"
     assert len(lines) == 5
-    first = report.steps_json()[0]
+    first = report.times_json()["steps"][0]
     assert (first["what"], first["seconds"]) == ("cloud-init: init-local", 0.5)
 
 
@@ -71,23 +68,6 @@ def test_a_reboot_is_a_step_and_the_stages_come_again() -> None:
         "the guest reboots: another kernel",
         "cloud-init: init-local",
     ]
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_on_a_terminal_the_running_step_has_a_line_that_goes_away(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    report = FirstBootReport()
-    told(report, boot(1), state("running"))
-    assert terminal.getvalue() == "\r\x1b[K   0.0 s  [6/12] install the driver …"
-    report.end()
-    assert terminal.getvalue().endswith("\r\x1b[K")
 
 
 def test_the_lines_of_a_culprit_stand_apart(capsys: pytest.CaptureFixture[str]) -> None:

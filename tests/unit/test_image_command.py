@@ -22,7 +22,8 @@ from vfio_kit.apply.image_store import ImageRecord, fetched_image, save_record, 
 from vfio_kit.apply.image_users import is_open
 from vfio_kit.apply.journal import VmFolder, VmRecord
 from vfio_kit.cli import _cli
-from vfio_kit.cli.image_progress import ProgressLine, describe
+from vfio_kit.cli.live_line import describe
+from vfio_kit.cli.report import Report
 from vfio_kit.cli.spec_options import with_fetched_image
 from vfio_kit.errors import HostError
 from vfio_kit.knowledge.cloud_images import CLOUD_IMAGES
@@ -95,6 +96,13 @@ def test_the_json_of_fetch(mirror: HttpServer, images: Path) -> None:
         result = fetch(mirror, images, "--sha512", SHA512.upper(), "--json")
         document = valid(result, "image-fetch-1.schema.json")
         del document["verified_at"], document["changed"]
+        times = document.pop("steps")
+        assert sum(step["seconds"] for step in times) <= document.pop("seconds") + 0.2
+        assert [step["what"] for step in times] == [
+            "checksums",
+            *([f"downloaded {NAME}"] if new else []),
+            "compared with its checksum",
+        ]
         assert document == {
             "schema": "vfio-kit/image-fetch/1",
             "new": new,
@@ -195,8 +203,7 @@ def test_progress_in_words(have: int, total: int | None, speed: float, text: str
 def test_what_a_server_says_does_not_move_a_terminals_cursor(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with ProgressLine() as line:
-        line.note("the server says 503 \x1b[2J\n\0")
+    Report().note("the server says 503 \x1b[2J\n\0")
     assert capsys.readouterr().err == f"{'':8}  the server says 503 ?[2J??\n"
 
 

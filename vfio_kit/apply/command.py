@@ -1,15 +1,18 @@
 """The one door to other programs: a failure says what was run, ready to be pasted into a shell."""
 
+import logging
 import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vfio_kit.errors import HypervisorError
 
+_DETAILS = logging.getLogger(__name__)
 _WRITE = """
 import sys
 try:
@@ -33,6 +36,7 @@ class Done:
 
 def ask(argv: Sequence[str], *, timeout: float = 120) -> Done:
     """Runs a program whose exit status is an answer; HypervisorError where it did not end."""
+    begin = time.monotonic()
     try:
         done = subprocess.run(
             argv,
@@ -51,6 +55,8 @@ def ask(argv: Sequence[str], *, timeout: float = 120) -> Done:
         raise HypervisorError(
             f"{argv[0]} did not end within {timeout:.0f} s", f"it was: {shlex.join(argv)}"
         ) from None
+    took = time.monotonic() - begin
+    _DETAILS.debug("ran %s: exit status %d, %.1f s", shlex.join(argv), done.returncode, took)
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -61,6 +67,7 @@ def write_elsewhere(path: Path, text: str, seconds: float) -> str | None:
     signal reaches them: this process goes on after so many seconds, and that one when it can.
     """
     argv = [sys.executable, "-I", "-S", "-c", _WRITE, str(path), text]
+    _DETAILS.debug("writing %r to %s", text, path)
     writer = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

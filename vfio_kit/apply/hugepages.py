@@ -7,7 +7,8 @@ those of the plan. Paths and their meaning: Documentation/admin-guide/mm/hugetlb
 import itertools
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +20,9 @@ from vfio_kit.model.vm import Claim, Hugepages, Placement
 Data = dict[str, Any]
 """What the journal keeps of it: `size_kib`, `boot`, and for each node, by its number or "any",
 `count` pages that are to be added to the `before` that belong to nobody of ours."""
+
+Look = Callable[[], tuple[int, int]]
+"""Gives how many pages there are of how many, whenever it is called."""
 
 ANY = "any"
 """The host's one pool over all nodes, where the placement names none."""
@@ -79,6 +83,25 @@ def take(data: Data, root: Path = Path("/"), patience: float = _PATIENCE) -> Non
         for node in asked:
             _write(there[node] / "nr_hugepages", begun[node].pages)
         raise
+
+
+def growth(data: Data, root: Path = Path("/")) -> Look:
+    """To see how far `take` has come, from another thread; to be called before it begins."""
+    pools = {
+        _pool(root, data["size_kib"], node): pool["count"]
+        for node, pool in data["nodes"].items()
+        if pool["count"]
+    }
+    begun = {folder: _Pool.read(folder).pages for folder in pools}
+
+    def look() -> tuple[int, int]:
+        have = 0
+        for folder, count in pools.items():
+            with suppress(HostError):  # for the eye alone
+                have += min(count, max(0, _Pool.read(folder).pages - begun[folder]))
+        return have, sum(pools.values())
+
+    return look
 
 
 def give_back(data: Mapping[str, Any], root: Path = Path("/")) -> None:

@@ -5,6 +5,7 @@ end: they are bounded, as all calls are. Questions are asked once more where lib
 meanwhile.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ try:
 except ImportError:  # an extra: everything but up, down and list works without it
     libvirt = None
 
+_DETAILS = logging.getLogger(__name__)
 URI = "qemu:///system"
 MARK = "https://vfio-kit.dev/xmlns/domain/1"
 """The namespace of the element in a domain's metadata that says who made it."""
@@ -251,6 +253,7 @@ class Hypervisor:
     def _change(
         what: str, call: Callable[[], object], limit: float = LIMIT, hint: str = ""
     ) -> None:
+        _DETAILS.debug("libvirt: %s", what)
         with _reporting(what, hint or _LOG):
             bounded(f"libvirt's attempt to {what}", limit, call, _HANGS)
 

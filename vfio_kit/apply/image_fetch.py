@@ -86,13 +86,16 @@ def fetch_image(wanted: Wanted, folder: Path, web: Web) -> Fetched:
     `fetch.download` does, after which what was downloaded is.
     """
     require_sense(wanted)
-    digest, signed = _expected(wanted, web)
+    vouched = "checksums" if wanted.row.key is None else "checksums, and their signature"
+    with web.timed(vouched, "asking for the checksums"):
+        digest, signed = _expected(wanted, web)
     kind = PurePosixPath(wanted.row.file(wanted.serial)).suffix
     target = folder / f"{wanted.row.guest}-{digest[:_HEX_IN_NAME]}{kind}"
     make_folder(folder, 0o755)
     _warn_of_older(wanted, signed, folder, web.note)
     if target.exists():
-        _require_digest(target, digest, wanted.row)
+        with web.timed("compared with its checksum", "comparing it with its checksum"):
+            _require_digest(target, digest, wanted.row)
         return Fetched(target, _record(wanted, target, digest, signed, None), False)
     _drop_other_parts(target, wanted.row.guest, web.note)
     with _part(target) as part:
@@ -164,8 +167,10 @@ def _download_verified(
     """Fills the part and checks it; a wrong one that was gone on with is fetched once more."""
     url = wanted.url(wanted.row.file(wanted.serial))
     while True:
-        done: Downloaded = download(url, part, _version_file(target), web)
-        found = _digest(part, wanted.row.algorithm)
+        with web.timed(f"downloaded {target.name}", "downloading"):
+            done: Downloaded = download(url, part, _version_file(target), web)
+        with web.timed("compared with its checksum", "comparing it with its checksum"):
+            found = _digest(part, wanted.row.algorithm)
         if found == digest:
             return done.last_modified
         part.truncate(0)

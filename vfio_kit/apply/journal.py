@@ -17,6 +17,7 @@ was cut off by a crash: what it announces never happened.
 
 import contextlib
 import json
+import logging
 import os
 import re
 import time
@@ -39,6 +40,7 @@ from vfio_kit.apply.record import VmRecord as VmRecord
 from vfio_kit.errors import HostError, UsageError, did_you_mean
 from vfio_kit.model.vm import VM_NAME, StepKind
 
+_DETAILS = logging.getLogger(__name__)
 VERSION = 3
 """2: START and HUGEPAGES know the boot that they were done on. 3: HUGEPAGES are added by node; the
 waiting and the going down are written down, too."""
@@ -230,6 +232,7 @@ class VmFolder:
         )
 
     def _append(self, event: dict[str, Any]) -> None:
+        _DETAILS.debug("journal of %s: %s", self.name, json.dumps(event))
         line = json.dumps({"version": VERSION, "time": round(time.time(), 3), **event}) + "\n"
         try:
             new = not self._journal.exists()

@@ -18,7 +18,7 @@ from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import VmFolder, VmRecord
 from vfio_kit.apply.locks import Said, host_lock
 from vfio_kit.apply.steps import hugepages_data, naming_drivers, start_data
-from vfio_kit.apply.transaction import UNDONE, Progress, undo
+from vfio_kit.apply.transaction import UNDOING, UNDONE, Begins, Progress, undo, untold
 from vfio_kit.errors import HostError, HypervisorError, Refused, UsageError
 from vfio_kit.model import Host
 from vfio_kit.model.vm import CpuTopology, Placement, StepKind
@@ -93,18 +93,23 @@ def shut_down(hypervisor: Hypervisor, name: str, timeout: float) -> bool:
 
 
 def put_back(
-    folder: VmFolder, hypervisor: Hypervisor, progress: Progress, say: Said = lambda _line: None
+    folder: VmFolder,
+    hypervisor: Hypervisor,
+    progress: Progress,
+    say: Said = lambda _line: None,
+    begins: Begins = untold,
 ) -> None:
     """Gives devices and hugepages back, switching the VM off if it runs; may be repeated."""
     with host_lock(folder.path.parent, say):
-        _put_back(folder, hypervisor, progress)
+        _put_back(folder, hypervisor, progress, begins)
 
 
-def _put_back(folder: VmFolder, hypervisor: Hypervisor, progress: Progress) -> None:
+def _put_back(folder: VmFolder, hypervisor: Hypervisor, progress: Progress, begins: Begins) -> None:
     for kind in _POWER:
         entry = next((e for e in folder.outstanding() if e.step is kind), None)
         if entry is not None:
             begin = time.monotonic()
+            begins(UNDOING[kind], None)
             undo(entry, folder, lambda: hypervisor)
             folder.undone(kind)
             progress(UNDONE[kind], time.monotonic() - begin)
@@ -116,6 +121,7 @@ def start_again(
     read_host: Callable[[], Host],
     progress: Progress,
     say: Said = lambda _line: None,
+    begins: Begins = untold,
 ) -> None:
     """Starts a VM that is off, with its devices and its hugepages; needs it to be kept.
 
@@ -126,14 +132,15 @@ def start_again(
     """
     record = folder.record()
     with host_lock(folder.path.parent, say):
-        _put_back(folder, hypervisor, progress)  # of another boot, or of a guest's own end
+        _put_back(folder, hypervisor, progress, begins)  # of another boot, or of a guest's own end
         _settle()
         _require_files(folder)
         _require_devices(record, read_host())
         _require_free(folder, record, hypervisor)
         hypervisor.require_network(record.network)
         _define(folder, record, hypervisor, progress)
-        _take_hugepages(folder, record, progress)
+        _take_hugepages(folder, record, progress, begins)
+        begins(f"starting {record.name}", None)
         _start(folder, record, hypervisor, progress)
 
 
@@ -201,13 +208,14 @@ def define_again(folder: VmFolder, hypervisor: Hypervisor) -> None:
     hypervisor.define(text)
 
 
-def _take_hugepages(folder: VmFolder, record: VmRecord, progress: Progress) -> None:
+def _take_hugepages(folder: VmFolder, record: VmRecord, progress: Progress, begins: Begins) -> None:
     pages = record.hugepages
     if pages is None:
         return
     begin = time.monotonic()
     placement = Placement(_ONE_CPU, pages=record.pages) if record.pages else None
     data = hugepages_data(pages, placement, folder.path.parent, record.name)
+    begins(f"making {pages.count} hugepages free", hugepages.growth(data))
     folder.begin(StepKind.HUGEPAGES, data)
     hugepages.take(data)
     folder.done(StepKind.HUGEPAGES)

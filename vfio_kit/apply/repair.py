@@ -23,7 +23,7 @@ from vfio_kit.apply.files import make_folder, remove
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import VmFolder, folders
 from vfio_kit.apply.locks import Said, host_lock
-from vfio_kit.apply.transaction import Progress, take_down
+from vfio_kit.apply.transaction import Begins, Progress, take_down, untold
 from vfio_kit.errors import HostError, VfioKitError
 from vfio_kit.knowledge.leftovers import Mend
 from vfio_kit.model import Host
@@ -75,9 +75,11 @@ class Repair:
         progress: Progress,
         say: Said,
         root: Path = Path("/"),
+        begins: Begins = untold,
     ) -> None:
         self._state_dir, self._hypervisor = state_dir, hypervisor
         self._read_host, self._progress, self._say = read_host, progress, say
+        self._begins = begins
         self._root = root
 
     def look(self, names: Iterable[str] = ()) -> Found:
@@ -158,9 +160,9 @@ class Repair:
     def _mend(self, left: Leftover, folder: VmFolder) -> None:
         match left.kind.mend:
             case Mend.DOWN:
-                take_down(folder, self._progress, self._say)
+                take_down(folder, self._progress, self._say, begins=self._begins)
             case Mend.STOP:
-                power.put_back(folder, self._libvirt(), self._progress, self._say)
+                self._put_back(folder)
             case Mend.START:
                 self._start(folder)
             case Mend.DEFINE:
@@ -180,10 +182,16 @@ class Repair:
 
     def _start(self, folder: VmFolder) -> None:
         try:
-            power.start_again(folder, self._libvirt(), self._read_host, self._progress, self._say)
+            power.start_again(
+                *(folder, self._libvirt(), self._read_host),
+                *(self._progress, self._say, self._begins),
+            )
         except BaseException:
-            power.put_back(folder, self._libvirt(), self._progress, self._say)
+            self._put_back(folder)
             raise
+
+    def _put_back(self, folder: VmFolder) -> None:
+        power.put_back(folder, self._libvirt(), self._progress, self._say, self._begins)
 
     def _define(self, folder: VmFolder) -> None:
         if self._libvirt().domain(folder.name) is None:

@@ -63,6 +63,8 @@ class StepImplementation:
     prepare: Callable[[Work], Data]
     do: Callable[[Work, Data], None]
     undo: Callable[[Connect, Data], None]
+    look: Callable[[Data], hugepages.Look] | None = None
+    """How far it has come while it is done, where that can be seen."""
 
 
 def _new_files(*paths: str | None) -> Data:
@@ -235,7 +237,10 @@ STEPS: dict[StepKind, StepImplementation] = {
     # The folder and its record are there before the journal can be. All of it is kept to be read.
     StepKind.STATE: StepImplementation(_nothing, _keep_domain, lambda _c, _d: None),
     StepKind.HUGEPAGES: StepImplementation(
-        _prepare_hugepages, lambda _w, d: hugepages.take(d), lambda _c, d: hugepages.give_back(d)
+        _prepare_hugepages,
+        lambda _w, d: hugepages.take(d),
+        lambda _c, d: hugepages.give_back(d),
+        hugepages.growth,
     ),
     StepKind.KEYS: StepImplementation(_prepare_keys, _make_keys, _remove_files),
     StepKind.DISK: StepImplementation(

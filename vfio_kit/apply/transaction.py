@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import cache
 
+from vfio_kit.apply.hugepages import Look
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import Entry, VmFolder, VmRecord
 from vfio_kit.apply.locks import Said, host_lock
@@ -16,9 +17,15 @@ _PATIENCE = 15.0
 """Seconds for a libvirtd that is being restarted: a domain may run, so its word is needed."""
 Progress = Callable[[str, float], None]
 """Called with what was done and the seconds that it took."""
+Begins = Callable[[str, Look | None], None]
+"""Called with what is being done from now on, and how to see how far it has come."""
 
 
-def bring_up(work: Work, progress: Progress) -> None:
+def untold(_what: str, _look: Look | None) -> None:
+    """For those who are not interested."""
+
+
+def bring_up(work: Work, progress: Progress, begins: Begins = untold) -> None:
     """Does every step but the waiting; the caller holds the host's lock.
 
     On any failure the caller calls `take_down`.
@@ -26,13 +33,14 @@ def bring_up(work: Work, progress: Progress) -> None:
     work.folder.create(VmRecord.of(work.plan))
     for step in work.plan.steps:
         if step.kind is not StepKind.WAIT:
-            _do(step, work, progress)
+            _do(step, work, progress, begins)
 
 
-def _do(step: Step, work: Work, progress: Progress) -> None:
+def _do(step: Step, work: Work, progress: Progress, begins: Begins) -> None:
     begin = time.monotonic()
     implementation = STEPS[step.kind]
     data = implementation.prepare(work)
+    begins(step.what, implementation.look and implementation.look(data))
     work.folder.begin(step.kind, data)
     implementation.do(work, data)
     work.folder.done(step.kind)
@@ -44,6 +52,7 @@ def take_down(
     progress: Progress,
     say: Said = lambda _line: None,
     guard: Callable[[], AbstractContextManager[None]] = nullcontext,
+    begins: Begins = untold,
 ) -> None:
     """Undoes what the journal says was begun, in reverse; may be repeated.
 
@@ -58,12 +67,15 @@ def take_down(
         stack.enter_context(host_lock(folder.path.parent, say))
         stack.enter_context(guard())
         connect = cache(lambda: stack.enter_context(Hypervisor(patience=_PATIENCE)))
-        _TakingDown(folder, progress, connect).run()
+        _TakingDown(folder, progress, begins, connect).run()
 
 
 class _TakingDown:
-    def __init__(self, folder: VmFolder, progress: Progress, connect: Connect) -> None:
+    def __init__(
+        self, folder: VmFolder, progress: Progress, begins: Begins, connect: Connect
+    ) -> None:
         self._folder, self._progress, self._connect = folder, progress, connect
+        self._begins = begins
         self._errors: list[HostError] = []
         self._unsaid: list[StepKind] = []
         """Undone, and the disk had no room to say so."""
@@ -91,6 +103,8 @@ class _TakingDown:
 
     def _undo(self, entry: Entry) -> None:
         begin = time.monotonic()
+        if entry.step in UNDOING:
+            self._begins(UNDOING[entry.step], None)
         try:
             undo(entry, self._folder, self._connect)
         except HostError as error:
@@ -135,3 +149,11 @@ UNDONE: dict[StepKind, str] = {
     StepKind.START: "VM stopped, devices back on their drivers",
 }
 """In words; nothing is said of what is nothing to undo."""
+UNDOING: dict[StepKind, str] = {
+    StepKind.HUGEPAGES: "giving hugepages back",
+    StepKind.DISK: "removing the overlay",
+    StepKind.DEFINE: "undefining the domain",
+    StepKind.AUTOSTART: "taking it from what is started at boot",
+    StepKind.START: "stopping the VM, devices go back to their drivers",
+}
+"""What may take a while, as long as it does."""

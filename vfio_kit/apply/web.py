@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from email.message import Message
 from typing import IO, TypeVar
@@ -56,6 +56,8 @@ class Web:
     meter: Callable[[int, int | None], None]
     """Called with the bytes there are, and those there will be where the server tells."""
     patience: Patience = Patience()
+    timed: Callable[[str, str], AbstractContextManager[None]] = lambda _what, _doing: nullcontext()
+    """Entered for each part of the work, with what it is when it is done, and until then."""
 
 
 class Broken(VfioKitError):

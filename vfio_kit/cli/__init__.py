@@ -2,7 +2,6 @@
 
 import errno
 import importlib
-import io
 import os
 import sys
 from itertools import chain, repeat
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfio_kit.cli.common import without_control
-from vfio_kit.cli.mistakes import CommandGroup, as_usage_error, print_error
+from vfio_kit.cli import console
+from vfio_kit.cli.mistakes import CommandGroup, as_usage_error
 from vfio_kit.errors import HostError, UsageError, VfioKitError
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ _COMMANDS = {name: what for section in SECTIONS.values() for name, what in secti
 """Each is imported when it is called, and what it needs with it."""
 
 _BELOW = """
-Options: -h, --help (also of each command), --version
+Options: -h, --help (also of each command), --version, --no-color
 Exit status: 0 yes · 1 bug · 2 usage · 3 no · 4 host · 5 libvirt · 6 guest
 """
 
@@ -76,6 +75,7 @@ class _Commands(CommandGroup):
             return None
         command = getattr(importlib.import_module(f"vfio_kit.cli.{name}_command"), "command")  # noqa: B009
         assert isinstance(command, click.Command)
+        console.take_no_color(command)
         return command
 
     def format_options(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -110,20 +110,22 @@ class _Commands(CommandGroup):
         except click.UsageError as error:
             if _is_help(error):
                 raise
-            print_error(as_usage_error(error))
+            mistake = as_usage_error(error)
+            console.error(mistake.message, mistake.hint)
             raise click.exceptions.Exit(UsageError.exit_code) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except VfioKitError as error:
-            print_error(error)
+            console.error(error.message, error.hint)
             ctx.exit(error.exit_code)
         except click.UsageError as error:
             if _is_help(error):
                 raise
-            print_error(as_usage_error(error, f"vfio-kit {ctx.invoked_subcommand or ''}".strip()))
-            ctx.exit(UsageError.exit_code)
+            mistake = as_usage_error(error, f"vfio-kit {ctx.invoked_subcommand or ''}".strip())
+            console.error(mistake.message, mistake.hint)
+            ctx.exit(mistake.exit_code)
         except BrokenPipeError:  # the reader of our output went away: head, less
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(0 if ctx.invoked_subcommand in _READERS else 1)
@@ -131,8 +133,7 @@ class _Commands(CommandGroup):
             if error.errno != errno.ENAMETOOLONG:
                 raise
             # Of a path that was given: no look at it says so by itself (pathlib, before 3.14).
-            path = without_control(str(error.filename))
-            click.secho(f"error: {path}: {error.strerror}", fg="red", err=True)
+            console.error(f"{error.filename}: {error.strerror}")
             ctx.exit(UsageError.exit_code)
 
 
@@ -166,15 +167,24 @@ def _cli() -> None:
     """From a GPU that the host cannot drive to a VM that can, and back."""
 
 
+_cli.params.append(console.color_option())
+
+
 def main() -> None:
     """The console script."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # arrows and lines, in a locale without them
     instruction = os.environ.get("_VFIO_KIT_COMPLETE")
     if instruction:
         from vfio_kit.cli.shells import answer
 
         sys.exit(answer(_cli, instruction))
+    console.prepare_streams()
+    try:
+        _run()
+    finally:
+        console.settle_stderr()
+
+
+def _run() -> None:
     try:
         status = _cli.main(prog_name="vfio-kit", standalone_mode=False)
     except click.ClickException as error:
@@ -184,9 +194,9 @@ def main() -> None:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        click.echo(f"error: cannot write the output: {error.strerror}", err=True)
+        console.error(f"cannot write the output: {error.strerror}")
         sys.exit(HostError.exit_code)
     except click.Abort:
-        click.echo("interrupted", err=True)
+        console.say("interrupted")
         sys.exit(_INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)

@@ -8,7 +8,7 @@ import click
 
 from vfio_kit.analysis.advice.chips import find_gpus
 from vfio_kit.analysis.advice.compatibility import advise
-from vfio_kit.cli import completing
+from vfio_kit.cli import completing, console
 from vfio_kit.cli.advise_json import advice_json, unknown_json
 from vfio_kit.cli.advise_report import print_advice, print_unknown
 from vfio_kit.cli.common import (
@@ -98,7 +98,7 @@ def _every(root: Path, as_json: bool) -> int:
         if not subjects:
             click.echo("no GPU of NVIDIA's on this host, and the table knows those alone")
     if not subjects:
-        click.echo(f"hint: {_HINT}", err=True)
+        console.say(f"hint: {_HINT}")
     return 0 if any(isinstance(subject.answer, Advice) for subject in subjects) else 3
 
 
@@ -185,6 +185,6 @@ def _print(subject: _Subject, root: Path) -> None:
     if isinstance(subject.answer, UnknownGpu):
         print_unknown(subject.answer, subject.address)
         if subject.address is None:
-            click.echo(f"hint: {_HINT}", err=True)
+            console.say(f"hint: {_HINT}")
     else:
         print_advice(subject.answer, subject.address, subject.matches, source_words(root))

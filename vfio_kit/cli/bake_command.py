@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vfio_kit.cli import console
 from vfio_kit.cli.common import (
     image_dir_option,
     json_option,
+    log_file_option,
     print_findings,
     print_json,
     require_root,
     sigterm_as_interrupt,
     state_dir_option,
-    step,
     uninterrupted,
 )
 from vfio_kit.cli.first_boot import FirstBootWatch
@@ -62,6 +63,7 @@ _SEAL = 600
 @json_option
 @state_dir_option
 @image_dir_option
+@log_file_option
 def command(
     out: Path,
     spec_file: Path | None,
@@ -98,12 +100,12 @@ def command(
     with sigterm_as_interrupt(), folder.locked():
         manifest = baking.bake()
     if as_json:
-        print_json(
-            {**_json(out, manifest), "steps": baking.report.steps_json()},
-        )
+        print_json({**_json(out, manifest), **baking.report.times_json()})
     else:
         click.echo(out)
-        click.echo(f"next: vfio-kit up NAME --image {out} --gpu ADDR", err=True)
+        console.say(
+            f"next: vfio-kit up NAME --image {console.without_control(str(out))} --gpu ADDR"
+        )
 
 
 def default_name(out: Path) -> str:
@@ -177,14 +179,16 @@ class _Baking:
 
         work = None
         with Hypervisor() as hypervisor:
-            with self.report.timed("checksum of the base image"):
+            with self.report.timed("checksum of the base image", "checking the base image"):
                 source = identify(Path(self._plan.image))
             try:
                 with host_lock(self._folder.path.parent, self.report.note):
-                    with self.report.timed("host examined, nothing in the way"):
+                    with self.report.timed(
+                        "host examined, nothing in the way", "looking for what is in the way"
+                    ):
                         work = prepare(self._plan, self._folder, hypervisor)
                         self._require_room()
-                    bring_up(work, self.report.progress)
+                    bring_up(work, self.report.progress, self.report.begins)
                 self._install_and_seal(hypervisor)
                 manifest = self._export(source)
             except BaseException as error:
@@ -195,7 +199,7 @@ class _Baking:
                 raise
             with uninterrupted():
                 self._take_away(None)
-        step(f"{self._out} is baked, {manifest.image.size >> 20} MiB", self.report.total())
+        self.report.finish(f"{self._out} is baked, {manifest.image.size >> 20} MiB", bars=True)
         return manifest
 
     def _install_and_seal(self, hypervisor: "Hypervisor") -> None:
@@ -216,17 +220,18 @@ class _Baking:
             stays=False,
         )
         watch.wait(self._seal)
-        with self.report.timed("the VM has switched itself off"):
+        with self.report.timed("the VM has switched itself off", "the VM switches itself off"):
             wait_until_off(hypervisor, plan.domain.name, time.monotonic() + _SEAL)
 
     def _seal(self, connection: "Runner") -> None:
         from vfio_kit.assets import asset_dir
         from vfio_kit.guest.seal import seal, take_inventory
 
-        with self.report.timed("packages listed"):
+        with self.report.timed("packages listed", "listing the packages"):
             self._inventory = take_inventory(connection, _SEAL)
         script = (asset_dir("templates") / "guest/seal.sh").read_text("utf-8")
-        with self.report.timed("sealed: cloud-init, machine-id, host keys, user, logs, caches"):
+        sealed = "sealed: cloud-init, machine-id, host keys, user, logs, caches"
+        with self.report.timed(sealed, "sealing the guest"):
             seal(connection, script, self._plan.user, _SEAL)
 
     def _export(self, source: "FileIdentity") -> "Manifest":
@@ -235,7 +240,9 @@ class _Baking:
         def describe(image: "FileIdentity", changed: int) -> "Manifest":
             return self._manifest(source, image, changed)
 
-        with self.report.timed(f"{self._out.name} made of its disk"):
+        with self.report.timed(
+            f"{self._out.name} made of its disk", "making the image of its disk"
+        ):
             return export_image(
                 self._folder,
                 Path(self._plan.domain.disk),
@@ -282,12 +289,15 @@ class _Baking:
 
         if error is not None:
             reason = error.message if isinstance(error, VfioKitError) else type(error).__name__
-            step(f"failed: {reason}; taking the VM away")
+            self.report.failed(f"failed: {reason}; taking the VM away")
         try:
-            take_down(self._folder, step, step)
+            report = self.report
+            take_down(self._folder, report.progress, report.note, begins=report.begins)
             self._folder.purge()
             if error is None:
                 remove(Path(self._plan.domain.console_log))
         except VfioKitError as second:
-            step(f"could not take everything away: {second.message}")
-            step(f"what is left is written down; repeat: vfio-kit down {self._plan.domain.name}")
+            self.report.failed(f"could not take everything away: {second.message}")
+            self.report.note(
+                f"what is left is written down; repeat: vfio-kit down {self._plan.domain.name}"
+            )

@@ -1,6 +1,5 @@
 """What several commands share: options, reading the host, and how things are printed."""
 
-import contextlib
 import functools
 import os
 import shlex
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vfio_kit.cli import console
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.model import Finding, Host, Level, PciDevice
 
@@ -121,6 +121,28 @@ def source_words(root: Path) -> str:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+
+
+def log_file_option(function: Command) -> Command:
+    """--log-file FILE: opened before the command does anything, and closed when all is said."""
+
+    @functools.wraps(function)
+    def run(*args: Any, log_file: Path | None, **values: Any) -> Any:
+        if log_file is None:
+            return function(*args, **values)
+        from vfio_kit.cli.log_file import logged
+
+        with logged(log_file):
+            return function(*args, **values)
+
+    return click.option(
+        "--log-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Add all that is said on stderr to this file, with times (UTC), and what was run.",
+    )(run)
+
+
 state_dir_option = click.option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False, readable=False),
@@ -172,18 +194,6 @@ def print_json(document: dict[str, Any]) -> None:
     click.echo(text)
 
 
-def without_control(text: str) -> str:
-    """Names of files and words of servers are not ours, and may hold what moves a cursor."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def step(what: str, seconds: float | None = None) -> None:
-    """One line of progress on stderr; a terminal that is gone does not stop the work."""
-    time = "" if seconds is None else f"{seconds:6.1f} s"
-    with contextlib.suppress(OSError):
-        click.echo(f"{time:>8}  {without_control(what)}", err=True)
-
-
 def terminal_width() -> int:
     """Columns that a report may take: 80 where there is no terminal, 100 at most."""
     return min(shutil.get_terminal_size((80, 24)).columns, 100)
@@ -192,19 +202,19 @@ def terminal_width() -> int:
 def print_findings(findings: tuple[Finding, ...], indent: str = "  ", *, err: bool = False) -> None:
     """Each with its code and level, wrapped, and its next step below; the same step once."""
     colours = {Level.BLOCK: "red", Level.WARN: "yellow", Level.INFO: None}
-    deeper = indent + " " * 12
+    deeper, echo = indent + " " * 12, console.echo_of(err)
     for found, following in zip_longest(findings, findings[1:]):
         mark = click.style(f"{found.code} {found.level.value:<5}", fg=colours[found.level])
         # Wrapped with as much room in front as the mark takes, which may hold colours.
         lines = wrapped(found.message, deeper, deeper)
-        click.echo(f"{indent}{mark} {lines[0].lstrip()}", err=err)
+        echo(f"{indent}{mark} {lines[0].lstrip()}")
         for line in lines[1:]:
-            click.echo(line, err=err)
+            echo(line)
         if following is not None and following.hint == found.hint:
             continue
         for hint in found.hint.splitlines():
             for line in wrapped(hint, f"{deeper}→ ", f"{deeper}  "):
-                click.echo(line, err=err)
+                echo(line)
 
 
 def wrapped(text: str, first: str, rest: str) -> list[str]:
@@ -247,7 +257,9 @@ def uninterrupted() -> Iterator[None]:
     """Putting the host back is not broken off: signals are noted, and said, and that is all."""
 
     def note(number: int, _frame: FrameType | None) -> None:
-        step(f"{signal.Signals(number).name}: still putting the host back, this takes seconds")
+        console.step(
+            f"{signal.Signals(number).name}: still putting the host back, this takes seconds"
+        )
 
     before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:

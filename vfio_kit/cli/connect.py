@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from vfio_kit.cli.common import step, terminal_width
-from vfio_kit.cli.relay import Relayed
+from vfio_kit.cli import console
+from vfio_kit.cli.common import terminal_width
+from vfio_kit.cli.relay import Heard, Relayed
 from vfio_kit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 Command = Callable[..., Any]
 
+_HERE = ("--connect", "--log-file")
+"""Options that are this machine's own affair."""
 _LONGEST_FILE = 1 << 20
 
 
@@ -139,6 +142,9 @@ def request_of(ctx: click.Context, host: "RemoteHost") -> "Request":
         columns=terminal_width(),
         uri=host.uri,
         login=_login(host),
+        live=console.is_live(),
+        colors=ctx.color,
+        encoding=getattr(sys.stderr, "encoding", None) or "utf-8",
     )
 
 
@@ -146,7 +152,8 @@ def _given(ctx: click.Context) -> Iterator[click.Parameter]:
     """What stands on the command line; the environment is this machine's, and stays here."""
     for parameter in ctx.command.params:
         source = ctx.get_parameter_source(parameter.name or "")
-        if source is ParameterSource.COMMANDLINE and "--connect" not in parameter.opts:
+        ours = not parameter.expose_value or any(option in _HERE for option in parameter.opts)
+        if source is ParameterSource.COMMANDLINE and not ours:
             yield parameter
 
 
@@ -180,10 +187,12 @@ def _relay(ctx: click.Context, host: "RemoteHost") -> None:
     _check_spec(ctx)
     call = Call(host, request_of(ctx, host))
     out = Relayed(sys.stdout.buffer, call)
-    err = Relayed(sys.stderr.buffer)
+    err = Relayed(sys.stderr.buffer, heard=Heard())
     with _hanging_up(call):
         status = call.converse(
-            out, err, hung_up=lambda: step(f"{host} was told; once more: do not wait for it")
+            out,
+            err,
+            hung_up=lambda: console.step(f"{host} was told; once more: do not wait for it"),
         )
     if out.failure is not None:
         raise out.failure

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import click
 
-from vfio_kit.cli import completing
-from vfio_kit.cli.common import require_root, state_dir_option, step, uninterrupted
+from vfio_kit.cli import completing, console
+from vfio_kit.cli.common import log_file_option, require_root, state_dir_option, uninterrupted
 from vfio_kit.cli.connect import connectable
+from vfio_kit.cli.report import Report
 
 
 @click.command("down")
@@ -17,6 +18,7 @@ from vfio_kit.cli.connect import connectable
     help="Also remove what is kept to read afterwards: record and console log.",
 )
 @state_dir_option
+@log_file_option
 @connectable
 def command(name: str, purge: bool, state_dir: Path) -> None:
     """Stop a VM and put the host back.
@@ -34,14 +36,17 @@ def command(name: str, purge: bool, state_dir: Path) -> None:
     require_root("down")
     folder = VmFolder(state_dir.absolute() / name)
     folder.require_there()
+    report = Report()
     with folder.locked():
         if not folder.outstanding():
-            step(f"{name} was down already")
+            report.note(f"{name} was down already")
         with naming_holders(folder):
-            take_down(folder, step, step, uninterrupted)
+            take_down(folder, report.progress, report.note, uninterrupted, report.begins)
         if purge:
             remove(Path(console_log(name)))
             folder.purge()
-    step(f"{name} is down; the host is as it was")
+    report.finish(f"{name} is down; the host is as it was")
     if not purge:
-        step(f"kept to be read: {folder.path} and {console_log(name)}; gone with down --purge")
+        console.step(
+            f"kept to be read: {folder.path} and {console_log(name)}; gone with down --purge"
+        )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from vfio_kit.cli.first_boot_report import FirstBootReport, print_culprit
+from vfio_kit.cli.first_boot_report import ConsoleTail, FirstBootReport, print_culprit
 from vfio_kit.errors import GuestError, HypervisorError, VfioKitError
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ class FirstBootWatch:
                 self.plan.domain.name,
             )
             begin = time.monotonic()
+            self.report.running("logging in", begin, ConsoleTail(self.plan.domain.console_log))
             try:
                 connection = connect_when_ready(target, self.deadline)
             except WrongHostKey:
@@ -148,11 +149,11 @@ class FirstBootWatch:
         from vfio_kit.guest.ssh import wait_for_banner
 
         domain = self.plan.domain
-        begin = time.monotonic()
+        begin, tail = time.monotonic(), ConsoleTail(domain.console_log)
 
         def look() -> None:
             self.still_there()
-            self.report.running("waiting for the guest's SSH server", begin)
+            self.report.running("waiting for the guest's SSH server", begin, tail)
 
         host = wait_for_banner(
             lambda: self.hypervisor.lease(domain.network, domain.mac), 22, deadline, look

@@ -1,79 +1,43 @@
-"""What `up` and `bake` say while they work: steps with their seconds, and the one that runs."""
+"""What `up` and `bake` say of a guest's first boot: its stages and steps, and the one that runs."""
 
-import contextlib
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from vfio_kit.cli.common import step, terminal_width, without_control
-from vfio_kit.cli.timeline import StepTime, timeline
+from vfio_kit.cli import console
+from vfio_kit.cli.report import Report
 
 if TYPE_CHECKING:
     from vfio_kit.analysis.guest.culprits import Diagnosis
     from vfio_kit.analysis.guest.first_boot import Activity, FirstBoot
 
-
-class StepReport:
-    """What was done, with its times: said line by line on stderr, and kept for `--json`."""
-
-    def __init__(self) -> None:
-        self._begin = time.monotonic()
-        self._line = _RunningLine()
-        self.steps: list[StepTime] = []
-
-    def progress(self, what: str, seconds: float, ago: float = 0) -> None:
-        """Something is done, since so many seconds."""
-        begin = max(0.0, self.total() - ago - seconds)
-        self.steps.append(StepTime(what, begin, seconds))
-        self._line.clear()
-        step(what, seconds)
-
-    def note(self, what: str) -> None:
-        """A line without seconds, which is no step."""
-        self._line.clear()
-        step(what)
-
-    def running(self, what: str, since: float) -> None:
-        """Something is going on, since then on the monotonic clock: for terminals alone."""
-        self._line.draw(what, since)
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        """A step that is done when this is left without an exception."""
-        begin = time.monotonic()
-        self._line.draw(what, begin)
-        try:
-            yield
-        finally:
-            self._line.clear()
-        self.progress(what, time.monotonic() - begin)
-
-    def total(self) -> float:
-        """Seconds since the beginning."""
-        return time.monotonic() - self._begin
-
-    def steps_json(self) -> list[dict[str, Any]]:
-        """In the order in which they ended; seconds, `begin` since the command's beginning."""
-        return [
-            {"what": s.what, "begin": round(s.begin, 1), "seconds": round(s.seconds, 1)}
-            for s in self.steps
-        ]
-
-    def draw_timeline(self) -> None:
-        """All steps as bars, on stderr; for terminals alone."""
-        if not sys.stderr.isatty() or len(self.steps) < 2:
-            return
-        shown = [StepTime(without_control(s.what), s.begin, s.seconds) for s in self.steps]
-        with contextlib.suppress(OSError):
-            for line in timeline(shown, terminal_width()):
-                click.echo(line, err=True)
+_LOOK = 1.0
+"""Seconds between two looks at a console's log."""
 
 
-class FirstBootReport(StepReport):
+class ConsoleTail:
+    """What a guest's console said last, beside what is waited for; see live_line.Shown."""
+
+    def __init__(self, log: str) -> None:
+        self._log = Path(log)
+        self._looked, self._line = 0.0, ""
+
+    def words(self) -> str:
+        from vfio_kit.analysis.guest.printable import printable
+        from vfio_kit.apply.console_log import last_line
+
+        if time.monotonic() - self._looked >= _LOOK:
+            self._looked = time.monotonic()
+            self._line = printable(click.unstyle(last_line(self._log)))
+        return f"· {self._line}" if self._line else ""
+
+    def part(self) -> float | None:
+        return None
+
+
+class FirstBootReport(Report):
     """Adds what a guest does in its first boot."""
 
     def __init__(self) -> None:
@@ -93,7 +57,7 @@ class FirstBootReport(StepReport):
             self._activity, self._since = activity, time.monotonic()
         self._tell_stages(boot)
         if activity is not None:
-            self._line.draw(str(activity), self._since)
+            self.running(str(activity), self._since)
 
     def _tell_stages(self, boot: "FirstBoot") -> None:
         """Those that have ended since the last look: one after the other, the last of them now."""
@@ -111,7 +75,7 @@ class FirstBootReport(StepReport):
     def end(self) -> None:
         """Nothing is watched any more."""
         self._activity = None
-        self._line.clear()
+        self.idle()
 
     @property
     def activity(self) -> str:
@@ -128,28 +92,6 @@ def print_culprit(diagnosis: "Diagnosis") -> None:
     """The last lines of the log that says why, indented, on stderr."""
     if not diagnosis.lines:
         return
-    with contextlib.suppress(OSError):
-        click.echo(f"          {diagnosis.log} in the guest:", err=True)
-        for line in diagnosis.lines:
-            click.echo(f"            | {line}", err=True)
-
-
-class _RunningLine:
-    """The line on a terminal that says what runs, and for how long; elsewhere there is none."""
-
-    def __init__(self) -> None:
-        self._drawn = False
-
-    def draw(self, what: str, since: float) -> None:
-        if not sys.stderr.isatty():
-            return
-        line = f"{time.monotonic() - since:6.1f} s  {what} …"[: terminal_width() - 1]
-        with contextlib.suppress(OSError):
-            click.echo(f"\r\x1b[K{line}", err=True, nl=False)
-        self._drawn = True
-
-    def clear(self) -> None:
-        if self._drawn:
-            with contextlib.suppress(OSError):
-                click.echo("\r\x1b[K", err=True, nl=False)
-            self._drawn = False
+    console.step(f"{diagnosis.log} in the guest:")
+    for line in diagnosis.lines:
+        console.step(f"  | {line}")

@@ -8,16 +8,17 @@ from urllib.parse import urlsplit
 
 import click
 
-from vfio_kit.cli import completing
+from vfio_kit.cli import completing, console
 from vfio_kit.cli.common import (
     Command,
     json_option,
+    log_file_option,
     print_json,
     sigterm_as_interrupt,
     state_dir_option,
-    step,
 )
 from vfio_kit.cli.mistakes import CommandGroup
+from vfio_kit.cli.report import Report
 from vfio_kit.errors import HostError, Refused, UsageError, VfioKitError, did_you_mean
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def command() -> None:
     "checked all the same.",
 )
 @json_option
+@log_file_option
 def fetch(
     guest: str,
     folder: Path,
@@ -80,16 +82,18 @@ def fetch(
     """
     from vfio_kit.apply.image_fetch import Wanted, fetch_image
     from vfio_kit.apply.web import Web
-    from vfio_kit.cli.image_progress import ProgressLine
 
     row = _row(guest)
     wanted = Wanted(row, serial, digest and digest.lower(), _mirror(mirror))
-    with sigterm_as_interrupt(), ProgressLine() as line:
-        web = Web(row.hosts if mirror is None else (), line.note, line.meter)
+    report, hosts = Report(), row.hosts if mirror is None else ()
+    with sigterm_as_interrupt():
+        web = Web(hosts, report.note, report.meter, timed=report.timed)
         fetched = fetch_image(wanted, folder.absolute(), web)
     _say(fetched)
+    report.finish(f"{fetched.path.name} is there")
     if as_json:
-        print_json({"schema": "vfio-kit/image-fetch/1", "new": fetched.new, **_fetched(fetched)})
+        document = {"schema": "vfio-kit/image-fetch/1", "new": fetched.new, **_fetched(fetched)}
+        print_json({**document, **report.times_json()})
     else:
         click.echo(fetched.path)
 
@@ -156,7 +160,7 @@ def rm(file: str, folder: Path, state_dir: Path) -> None:
     if is_open(image.path):
         raise Refused(f"{image.path} is open in a running QEMU", f"find it: fuser -v {image.path}")
     remove_image(image)
-    step(f"removed {image.path}")
+    console.step(f"removed {image.path}")
 
 
 def _row(guest: str) -> "CloudImage":
@@ -198,11 +202,11 @@ def _say(fetched: "Fetched") -> None:
     record = fetched.record
     by = f"signed by {record.signed_by}" if record.signed_by else "the digest is the one you gave"
     what = "verified" if fetched.new else "unchanged, and verified again"
-    step(f"{what}: {record.algorithm.upper()} {record.digest[:16]}…; {by}")
+    console.step(f"{what}: {record.algorithm.upper()} {record.digest[:16]}…; {by}")
     try:
         require_reachable(fetched.path, "image")
     except HostError as error:
-        step(f"warning: {error.message}; {error.hint}")
+        console.warn(f"{error.message}; {error.hint}")
 
 
 def _fetched(fetched: "Fetched") -> dict[str, Any]:
@@ -222,7 +226,7 @@ def _used_by(
     try:
         known = overlays(folder, state_dir)
     except VfioKitError as error:  # what is there is worth showing without it
-        click.secho(f"warning: in use or not: {error.message}", fg="yellow", err=True)
+        console.warn(f"in use or not: {error.message}")
         return None
     return {image.path: users(image.path, known) for image in images}
 

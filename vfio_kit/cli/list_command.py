@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfio_kit.cli.common import json_option, print_json, state_dir_option, without_control
+from vfio_kit.cli import console
+from vfio_kit.cli.common import json_option, print_json, state_dir_option
 from vfio_kit.cli.list_table import HEAD, cells_of, print_table
 from vfio_kit.cli.origin import next_words
 from vfio_kit.errors import VfioKitError
@@ -61,12 +62,12 @@ def vms_here(state_dir: Path) -> list[dict[str, Any]]:
     for folder, _ in kept:
         facts = vm_facts(folder, domains)
         if facts.damage is not None:
-            _warn(f"{folder.name}: {facts.damage}")
+            console.warn(f"{folder.name}: {facts.damage}")
         wrong = wrong or bool(leftovers_of(facts))
         vms.append(_vm(folder, facts))
     if wrong:
         command = f"vfio-kit repair --check{next_words()}"
-        click.echo(f"next: {command}, for what is not as it should be", err=True)
+        console.say(f"next: {command}, for what is not as it should be")
     return vms
 
 
@@ -91,7 +92,3 @@ def _vm(folder: "VmFolder", facts: "VmFacts") -> dict[str, Any]:
         "address": None if record is None else record.address,
         "gpus": [] if record is None else list(record.gpus),
     }
-
-
-def _warn(text: str) -> None:
-    click.secho(without_control(f"warning: {text}"), fg="yellow", err=True)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfio_kit.cli.common import print_json, without_control
+from vfio_kit.cli import console
+from vfio_kit.cli.common import print_json
 from vfio_kit.cli.connect import request_of
+from vfio_kit.cli.console import without_control
 from vfio_kit.cli.list_table import HEAD, cells_of, print_table
 from vfio_kit.errors import HostError, VfioKitError
 
@@ -58,11 +60,11 @@ def list_hosts(
         else:
             vms = answer.vms
             for line in answer.words.splitlines():
-                click.secho(f"{name}: {without_control(line)}", fg="yellow", err=True)
+                console.say(click.style(f"{name}: {without_control(line)}", fg="yellow"))
         documents.append(_document(uri, error, vms))
         rows += [(name, *map(without_control, cells_of(vm))) for vm in vms]
         if error is not None:
-            _print_error(error)
+            console.error(error.message, error.hint)
             rows.append((name, "?", "no answer", "-", "-"))
         elif not vms:
             rows.append((name, "-", "no VM is up", "-", "-"))
@@ -86,12 +88,6 @@ def _document(uri: str, error: VfioKitError | None, vms: Vms) -> dict[str, Any]:
         "error": None if error is None else error.message,
         "vms": None if error is not None else vms,
     }
-
-
-def _print_error(error: VfioKitError) -> None:
-    click.secho(f"error: {without_control(error.message)}", fg="red", err=True)
-    for line in error.hint.splitlines():
-        click.echo(f"  hint: {without_control(line)}", err=True)
 
 
 def _ask(host: "RemoteHost", request: "Request") -> _Answer:

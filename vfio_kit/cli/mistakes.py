@@ -3,12 +3,9 @@
 Every one is exit status 2. What is mistyped is answered with what it may have been.
 """
 
-import contextlib
-
 import click
 
-from vfio_kit.cli.common import without_control
-from vfio_kit.errors import UsageError, VfioKitError, did_you_mean
+from vfio_kit.errors import UsageError, did_you_mean
 
 
 class CommandGroup(click.Group):
@@ -22,14 +19,6 @@ class CommandGroup(click.Group):
             return super().resolve_command(ctx, args)
         nearest = did_you_mean(name, self.list_commands(ctx))
         raise UsageError(f"no command {name!r}", f"{nearest}{ctx.command_path} --help lists them")
-
-
-def print_error(error: VfioKitError) -> None:
-    """The two kinds of lines that every error has: `error: …`, and below it `hint: …`."""
-    with contextlib.suppress(OSError):  # stderr may be gone; the exit status is not
-        click.secho(f"error: {without_control(error.message)}", fg="red", err=True)
-        for line in error.hint.splitlines():
-            click.echo(f"  hint: {without_control(line)}", err=True)
 
 
 def as_usage_error(error: click.UsageError, command: str = "vfio-kit") -> UsageError:

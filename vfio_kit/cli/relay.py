@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from vfio_kit.cli import console
 from vfio_kit.errors import HostError
 
 if TYPE_CHECKING:
@@ -21,13 +22,18 @@ class Relayed:
     """A stream of ours that takes what comes. One that nobody reads any longer stops no command.
 
     call: is told when the result has nowhere to go; failure: why it has not.
+    heard: gets all of it, whoever reads.
     """
 
-    def __init__(self, stream: BinaryIO, call: "Call | None" = None) -> None:
-        self._stream, self._call = stream, call
+    def __init__(
+        self, stream: BinaryIO, call: "Call | None" = None, heard: "Heard | None" = None
+    ) -> None:
+        self._stream, self._call, self._heard = stream, call, heard
         self.failure: OSError | None = None
 
     def __call__(self, data: bytes) -> None:
+        if self._heard is not None:
+            self._heard(data)
         if self.failure is not None:
             return
         try:
@@ -37,6 +43,22 @@ class Relayed:
             self.failure = error
             if self._call is not None:
                 self._call.hang_up()
+
+
+class Heard:
+    """Puts what another host says on its stderr into the log here: lines as they stay there."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def __call__(self, data: bytes) -> None:
+        *lines, self._rest = map(_last_drawn, (self._rest + data).split(b"\n"))
+        for line in lines:
+            console.log("info", line.decode("utf-8", "replace"))
+
+
+def _last_drawn(line: bytes) -> bytes:
+    return line.rpartition(b"\r\x1b[K")[2]
 
 
 def fetch_snapshot(host: "RemoteHost") -> Path:
@@ -55,7 +77,7 @@ def fetch_snapshot(host: "RemoteHost") -> Path:
             raise HostError(f"{host} sends more than a snapshot holds")
 
     call = Call(host, Request(("snapshot",)), Rights.ROOT_IF_ALLOWED)
-    status = call.converse(keep, Relayed(sys.stderr.buffer), _SNAPSHOT_PATIENCE)
+    status = call.converse(keep, Relayed(sys.stderr.buffer, heard=Heard()), _SNAPSHOT_PATIENCE)
     if status:
         raise HostError(f"{host}: vfio-kit snapshot failed there (exit {status})")
     return file_in_memory(bytes(data))

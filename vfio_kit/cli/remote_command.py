@@ -42,6 +42,7 @@ def command(ctx: click.Context) -> None:
     stdout.flush()
     request = Request.read(_line())
     _be_terminals(request)
+    ctx.color = request.colors
     set_origin(ctx, Origin(request.uri, request.login))
     with sigterm_as_interrupt():
         threading.Thread(target=_await_end, daemon=True).start()
@@ -101,8 +102,12 @@ def _send_snapshot(ctx: click.Context) -> None:
 
 
 def _be_terminals(request: "Request") -> None:
-    """Streams with the answer that the workstation's would give, for colours and lines."""
+    """Streams with the answers that the workstation's would give."""
     os.environ["COLUMNS"] = str(request.columns)
+    os.environ["TERM"] = "xterm" if request.live else "dumb"
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding=request.encoding)
     if request.terminals[0] and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout = _AsTerminal(sys.stdout)
     if request.terminals[1] and isinstance(sys.stderr, io.TextIOWrapper):

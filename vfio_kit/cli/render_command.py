@@ -5,12 +5,11 @@ from typing import Any
 
 import click
 
-from vfio_kit.cli import completing
+from vfio_kit.cli import completing, console
 from vfio_kit.cli.common import (
     image_dir_option,
     root_option,
     state_dir_option,
-    step,
 )
 from vfio_kit.cli.plan_command import default_name
 from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
@@ -92,7 +91,7 @@ def _write(directory: Path, files: list[RenderedFile]) -> None:
 
     for file in files:
         write_file(directory / file.path, file.text.encode(), file.mode)
-        step(f"wrote {directory / file.path}")
+        console.step(f"wrote {directory / file.path}")
 
 
 def _keep_keys(directory: Path, force: bool) -> None:

@@ -9,16 +9,17 @@ import click
 from vfio_kit.cli import completing
 from vfio_kit.cli.common import (
     json_option,
+    log_file_option,
     print_json,
     read_named_host,
     require_root,
     state_dir_option,
-    step,
     uninterrupted,
-    without_control,
     wrapped,
 )
 from vfio_kit.cli.connect import connectable
+from vfio_kit.cli.console import without_control
+from vfio_kit.cli.report import Report
 from vfio_kit.errors import HypervisorError, Refused
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Mend nothing: exit status 3 where there is something.")
 @json_option
 @state_dir_option
+@log_file_option
 @connectable
 @click.pass_context
 def command(
@@ -52,23 +54,31 @@ def command(
         check_name(name)
     if not check:
         require_root("repair")
-    state_dir = state_dir.absolute()
+    state_dir, report = state_dir.absolute(), Report()
     with ExitStack() as stack:
         hypervisor = _libvirt(stack, state_dir)
-        run = Repair(state_dir, hypervisor, lambda: read_named_host(Path("/")), step, step)
-        found = run.look(names)
+        run = Repair(
+            *(state_dir, hypervisor, lambda: read_named_host(Path("/"))),
+            *(report.progress, report.note),
+            begins=report.begins,
+        )
+        with report.silently("looking at the VMs"):
+            found = run.look(names)
         mended: Sequence[Mended] = ()
         after = found
         if not check:
             with uninterrupted():
                 mended = run.mend(found)
-            after = run.look_again(names)
+            with report.silently("looking at the VMs again"):
+                after = run.look_again(names)
     still = _all(after)
     if as_json:
-        print_json(document_of(found, mended, after))
+        print_json({**document_of(found, mended, after), **report.times_json()})
     else:
         _print(found, mended)
     failures = [result.failure for result in mended if result.failure is not None]
+    if mended:
+        report.finish(f"{len(mended) - len(failures)} of {len(mended)} mended")
     if still:
         ctx.exit(failures[0].exit_code if failures else Refused.exit_code)
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from vfio_kit.cli.common import connected_host, root_option, step
+from vfio_kit.cli import console
+from vfio_kit.cli.common import connected_host, root_option
 from vfio_kit.errors import UsageError
 
 
@@ -36,7 +37,7 @@ def command(output: Path, root: Path) -> None:
     # What comes over SSH is one already.
     data = root.read_bytes() if connected_host() else take_snapshot(root, names_of(Tree(root)))
     _write(output, data)
-    step(f"wrote {output}, {len(data)} bytes")
+    console.step(f"wrote {output}, {len(data)} bytes")
 
 
 def _write(output: Path, data: bytes) -> None:

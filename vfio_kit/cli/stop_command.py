@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vfio_kit.cli import completing
-from vfio_kit.cli.common import require_root, state_dir_option, step, uninterrupted
+from vfio_kit.cli import completing, console
+from vfio_kit.cli.common import log_file_option, require_root, state_dir_option, uninterrupted
 from vfio_kit.cli.connect import connectable
+from vfio_kit.cli.first_boot_report import ConsoleTail
 from vfio_kit.cli.origin import next_words
+from vfio_kit.cli.report import Report
 
 if TYPE_CHECKING:
     from vfio_kit.apply.hypervisor import Hypervisor
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     help="For the guest to shut itself down; then it is switched off.",
 )
 @state_dir_option
+@log_file_option
 @connectable
 def command(name: str, timeout: int, state_dir: Path) -> None:
     """Switch a VM off, and keep it.
@@ -40,35 +43,38 @@ def command(name: str, timeout: int, state_dir: Path) -> None:
 
     check_name(name)
     require_root("stop")
-    folder = VmFolder(state_dir.absolute() / name)
+    folder, report = VmFolder(state_dir.absolute() / name), Report()
     folder.require_there()
     with Hypervisor() as hypervisor:
         # Without the VM's lock: `down` has it while systemd ends the unit of a VM that is off.
         if power.is_off(power.look(folder, hypervisor)):
-            step(f"{name} is off already")
+            console.step(f"{name} is off already")
             return
         with folder.locked():
             power.require_kept(power.look(folder, hypervisor))
-            _shut_down(folder, hypervisor, timeout)
+            _shut_down(folder, hypervisor, timeout, report)
             with uninterrupted():
-                power.put_back(folder, hypervisor, step, step)
+                power.put_back(folder, hypervisor, report.progress, report.note, report.begins)
     service.deactivate(name)
-    step(f"{name} is off; vfio-kit start {name}{next_words()} switches it on")
+    report.finish(f"{name} is off; vfio-kit start {name}{next_words()} switches it on")
 
 
-def _shut_down(folder: "VmFolder", hypervisor: "Hypervisor", timeout: int) -> None:
+def _shut_down(folder: "VmFolder", hypervisor: "Hypervisor", timeout: int, report: Report) -> None:
     import time
 
     from vfio_kit.apply import power
 
     name = folder.name
     if not power.look(folder, hypervisor).runs:
-        step(f"{name} does not run")
+        report.note(f"{name} does not run")
         return
     begin = time.monotonic()
-    step(f"asking {name} to shut down, {timeout} s at most")
+    report.note(f"asking {name} to shut down, {timeout} s at most")
+    report.running(f"{name} shuts down", begin, ConsoleTail(folder.record().console_log))
     if power.shut_down(hypervisor, name, timeout):
-        step(f"{name} has shut down", time.monotonic() - begin)
+        report.progress(f"{name} has shut down", time.monotonic() - begin)
     else:
-        step(f"{name} did not shut down within {timeout} s: it is switched off the hard way")
+        report.failed(
+            f"{name} did not shut down within {timeout} s: it is switched off the hard way"
+        )
         hypervisor.destroy(name)

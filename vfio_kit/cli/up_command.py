@@ -9,6 +9,7 @@ from vfio_kit.cli import completing
 from vfio_kit.cli.common import (
     image_dir_option,
     json_option,
+    log_file_option,
     require_root,
     sigterm_as_interrupt,
     state_dir_option,
@@ -42,6 +43,7 @@ from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
 @json_option
 @state_dir_option
 @image_dir_option
+@log_file_option
 @connectable
 def command(
     name: str,

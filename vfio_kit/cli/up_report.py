@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from vfio_kit.cli import console
 from vfio_kit.cli.common import finding_json, print_json
 from vfio_kit.cli.first_boot_report import FirstBootReport
 from vfio_kit.cli.origin import as_typed, next_words
@@ -33,7 +34,7 @@ class UpReport(FirstBootReport):
         """The command that logs in, on stdout."""
         plan, _ = self._known()
         click.echo(as_typed(self.ssh_command()))
-        click.echo(f"next: vfio-kit verify {plan.domain.name}{next_words()}", err=True)
+        console.say(f"next: vfio-kit verify {plan.domain.name}{next_words()}")
 
     def ssh_command(self) -> str:
         """Ready to be pasted into a shell, with the key and the host key of this VM."""
@@ -68,8 +69,7 @@ class UpReport(FirstBootReport):
                 "failure": None if failure is None else failure.message,
                 "diagnosis": _diagnosis(failure),
                 "findings": [finding_json(found) for found in plan.findings],
-                "seconds": round(self.total(), 1),
-                "steps": self.steps_json(),
+                **self.times_json(),
             }
         )
 

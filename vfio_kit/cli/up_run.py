@@ -1,12 +1,13 @@
 """What `up` does: what is there is looked at first, then gone on with, taken down, or begun."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vfio_kit.cli.common import print_findings, step, uninterrupted
+from vfio_kit.cli.common import print_findings, uninterrupted
 from vfio_kit.cli.first_boot import FirstBootWatch, LeftRunning
 from vfio_kit.cli.hung import naming_holders
 from vfio_kit.cli.preflight import (
@@ -73,7 +74,7 @@ class UpRun:
 
     def _plan(self, tolerated: frozenset[str] = frozenset()) -> "UpPlan":
         state_dir = self.folder.path.parent
-        with self.report.timed("host read, plan made"):
+        with self.report.timed("host read, plan made", "reading the host"):
             return plan_from(Path("/"), self.spec, state_dir, self.image_dir, tolerated)
 
     def _bring_up(self, plan: "UpPlan") -> None:
@@ -85,12 +86,14 @@ class UpRun:
         with Hypervisor() as hypervisor:
             try:
                 with host_lock(self.folder.path.parent, self.report.note):
-                    with self.report.timed("host examined, nothing in the way"):
+                    with self.report.timed(
+                        "host examined, nothing in the way", "looking for what is in the way"
+                    ):
                         work = self._prepared(plan, hypervisor)
                     plan = work.plan
                     begun = True
                     with naming_holders(self.folder):
-                        bring_up(work, self.report.progress)
+                        bring_up(work, self.report.progress, self.report.begins)
                 self._wait(plan, hypervisor)
             except LeftRunning:
                 raise
@@ -134,8 +137,7 @@ class UpRun:
                 self.folder.done(kind)
         except HostError as error:  # a full disk is no reason to take a good VM away
             self.report.note(f"not written down that it is up: {error.message}")
-        self.report.draw_timeline()
-        step(f"{plan.domain.name} is up at {watch.address}", self.report.total())
+        self.report.finish(f"{plan.domain.name} is up at {watch.address}", bars=True)
 
     # What an earlier `up` left.
 
@@ -210,8 +212,6 @@ class UpRun:
         return replace(plan, findings=findings)
 
     def _clear(self) -> None:
-        from vfio_kit.apply.transaction import take_down
-
         entries = self.folder.outstanding()
         last = entries[-1]
         what = (
@@ -219,20 +219,24 @@ class UpRun:
             if self.folder.going_down()
             else f"came to the {'end' if last.done else 'middle'} of the step {last.step}"
         )
-        step(f"an earlier {self.folder.name} {what}; it is taken down first")
+        self.report.note(f"an earlier {self.folder.name} {what}; it is taken down first")
         with naming_holders(self.folder):
-            take_down(self.folder, step, step, uninterrupted)
+            self._take_down(uninterrupted)
 
-    def _roll_back(self, plan: "UpPlan", error: BaseException) -> None:
+    def _take_down(self, guard: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         from vfio_kit.apply.transaction import take_down
 
+        report = self.report
+        take_down(self.folder, report.progress, report.note, guard, report.begins)
+
+    def _roll_back(self, plan: "UpPlan", error: BaseException) -> None:
         name = plan.domain.name
         reason = error.message if isinstance(error, VfioKitError) else type(error).__name__
         with uninterrupted():
-            step(f"failed: {reason}; putting the host back")
+            self.report.failed(f"failed: {reason}; putting the host back")
             try:
                 with naming_holders(self.folder):
-                    take_down(self.folder, step, step)
+                    self._take_down()
                 if not Path(plan.domain.console_log).exists():
                     self.folder.purge()  # the guest never ran: there is nothing to read afterwards
             except VfioKitError as second:
@@ -240,7 +244,7 @@ class UpRun:
                     f"could not put everything back: {second.message}",
                     *second.hint.splitlines(),
                 ):
-                    step(line)
-                step(f"what is left is written down; repeat: vfio-kit down {name}")
+                    self.report.note(line)
+                self.report.note(f"what is left is written down; repeat: vfio-kit down {name}")
                 return
-            step("the host is as it was")
+            self.report.finish("the host is as it was")

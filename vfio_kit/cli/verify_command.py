@@ -1,18 +1,19 @@
 """vfio-kit verify"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from vfio_kit.cli import completing
-from vfio_kit.cli.common import json_option, sigterm_as_interrupt, state_dir_option, step
+from vfio_kit.cli import completing, console
+from vfio_kit.cli.common import json_option, log_file_option, sigterm_as_interrupt, state_dir_option
 from vfio_kit.cli.connect import connectable
+from vfio_kit.cli.report import Report
 from vfio_kit.errors import GuestError, Refused
-from vfio_kit.model.health import Fitness
+from vfio_kit.model.health import Fitness, VerifyReport
 
 if TYPE_CHECKING:
     from vfio_kit.analysis.guest.expect import Expectation
@@ -106,6 +107,7 @@ class _Command(click.Command):
 )
 @json_option
 @state_dir_option
+@log_file_option
 @connectable
 @click.pass_context
 def command(
@@ -150,7 +152,7 @@ def command(
     expectations = _expectations(expect)
     guests = _guests(names, hosts, hosts_file, local, words, state_dir)
     if burn:
-        step(f"every GPU will compute for {burn} s")
+        console.step(f"every GPU will compute for {burn} s")
     rounds = Rounds(guests, Questions(timeout, burn or 0, expectations))
     with sigterm_as_interrupt():
         status = _watch(rounds, guests, outputs, watch, until is not None, patience)
@@ -197,10 +199,16 @@ def _watch(
     while True:
         begin = time.monotonic()
         outputs.begin(guests)
-        found = {}
-        for place, report in rounds.ask():
-            found[place] = report
-            outputs.came(report)
+        found: dict[int, VerifyReport] = {}
+        drawn = Report()
+        drawn.running(*_what_runs(guests, found, begin))
+        try:
+            for place, report in rounds.ask():
+                found[place] = report
+                console.clear()
+                outputs.came(report)
+        finally:
+            drawn.idle()
         reports = [report for _, report in sorted(found.items())]
         outputs.end(reports, datetime.now(UTC).astimezone(), time.monotonic() - begin)
         status = exit_status([report.fitness for report in reports])
@@ -214,6 +222,31 @@ def _watch(
         time.sleep(max(0.0, following - time.monotonic()))  # SIGINT ends it at once
     rounds.close()
     return status
+
+
+class _Left:
+    """How many guests were checked, and who is waited for; see live_line.Shown."""
+
+    def __init__(self, guests: "Sequence[Guest]", found: "Mapping[int, VerifyReport]") -> None:
+        self._guests, self._found = guests, found
+
+    def words(self) -> str:
+        known = set(self._found)  # the thread that draws asks while they come
+        left = [guest.label for place, guest in enumerate(self._guests) if place not in known]
+        return f"{len(known)} of {len(self._guests)}, waiting for {', '.join(left[:3])}" + (
+            f" and {len(left) - 3} more" if len(left) > 3 else ""
+        )
+
+    def part(self) -> float | None:
+        return len(self._found) / len(self._guests)
+
+
+def _what_runs(
+    guests: "Sequence[Guest]", found: "Mapping[int, VerifyReport]", begin: float
+) -> tuple[str, float, _Left | None]:
+    if len(guests) == 1:
+        return f"checking {guests[0].label}", begin, None
+    return "checking guests", begin, _Left(guests, found)
 
 
 def exit_status(verdicts: Sequence[Fitness]) -> int:

@@ -10,13 +10,16 @@ from vfio_kit.model.health import Fitness, VerifyReport
 _HEALTHY = {Fitness.FIT: True, Fitness.UNFIT: False, Fitness.NOT_CHECKED: None}
 
 
-def verify_document(reports: Sequence[VerifyReport], when: datetime) -> dict[str, Any]:
-    """The whole document, the hosts in the order asked for."""
+def verify_document(
+    reports: Sequence[VerifyReport], when: datetime, seconds: float
+) -> dict[str, Any]:
+    """The whole document, the hosts in the order asked for; seconds: of the whole round."""
     verdicts = {_HEALTHY[report.fitness] for report in reports}
     return {
         "schema": "vfio-kit/verify/2",
         "time": when.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "healthy": False if False in verdicts else None if None in verdicts else True,
+        "seconds": round(seconds, 1),
         "hosts": [_host_json(report) for report in reports],
     }
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import click
 
-from vfio_kit.cli.common import print_json, step
+from vfio_kit.cli import console
+from vfio_kit.cli.common import print_json
+from vfio_kit.cli.report import StepTime, longest
 from vfio_kit.cli.verify_targets import Guest
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.model.health import Fitness, VerifyReport
@@ -96,16 +98,16 @@ class Outputs:
             if where == _STDOUT:
                 click.echo(writer(reports, when), nl=False)
         if self._json:
-            self._print_json(reports, when)
+            self._print_json(reports, when, seconds)
         elif self._text and not self._before:
             _print_round(reports, seconds)
             if self._watching:
-                step("from here on what changes; Ctrl-C ends it")
+                console.step("from here on what changes; Ctrl-C ends it")
 
-    def _print_json(self, reports: Sequence[VerifyReport], when: datetime) -> None:
+    def _print_json(self, reports: Sequence[VerifyReport], when: datetime, seconds: float) -> None:
         from vfio_kit.cli.verify_json import verify_document
 
-        document = verify_document(reports, when)
+        document = verify_document(reports, when, seconds)
         if self._watching:  # NDJSON: a document a line
             click.echo(json.dumps(document))
             sys.stdout.flush()
@@ -125,6 +127,8 @@ def _print_round(reports: Sequence[VerifyReport], seconds: float) -> None:
     if any(report.fitness is not Fitness.FIT for report in reports):
         click.echo()
     print_sum(reports, seconds)
+    if words := longest([StepTime(r.host, 0, r.seconds) for r in reports], seconds):
+        console.step(f"longest: {words}")
 
 
 def _junit(reports: Sequence[VerifyReport], when: datetime) -> str:

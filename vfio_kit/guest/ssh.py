@@ -33,6 +33,9 @@ __all__ = [
 # What it logs as errors, with tracebacks, is what GuestError says in a sentence.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
+_DETAILS = logging.getLogger(__name__)
+_SHOWN = 100
+"""Characters of a command that are told of: most are scripts."""
 _PAUSE = 2.0
 """Seconds between two logins: a handshake is dear for a guest that boots."""
 
@@ -87,6 +90,7 @@ class Connection:
 
     def run(self, command: str, timeout: float = 60, *, stdin: str = "") -> CommandResult:
         """Runs a command with /bin/sh, whatever the user's login shell is; see Runner."""
+        begin = time.monotonic()
         try:
             channel = self._open().open_session(timeout=PATIENCE)
             with channel:
@@ -100,6 +104,8 @@ class Connection:
             raise GuestError(f"{self}: the connection broke: {error}") from None
         if status < 0:
             raise GuestError(f"{self}: the connection broke while a command ran")
+        shown, took = " ".join(command.split())[:_SHOWN], time.monotonic() - begin
+        _DETAILS.debug("ran on %s: %s: exit status %d, %.1f s", self, shown, status, took)
         return CommandResult(status, decode(out), decode(err))
 
     def lines(self, command: str, timeout: float) -> Generator[str | None, None, None]:

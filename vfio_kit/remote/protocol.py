@@ -6,6 +6,7 @@ is the workstation's. No word of a request goes through a shell.
 """
 
 import base64
+import codecs
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,8 +49,11 @@ class Request:
 
     argv       the command's name and its words.
     files      place in argv -> content of the workstation's file that stands there.
-    terminals  whether the workstation's stdout and stderr are terminals: for colours.
+    terminals  whether the workstation's stdout and stderr are terminals.
     columns    their width.
+    live       whether a line can be drawn anew on its stderr.
+    colors     whether there are colours; None: on terminals.
+    encoding   of its streams, by Python's name.
     uri        the host's name on the workstation, for the next commands that are printed.
     login      how the workstation logs in there, as shell text.
     """
@@ -60,6 +64,9 @@ class Request:
     columns: int = 80
     uri: str = ""
     login: str = ""
+    live: bool = False
+    colors: bool | None = None
+    encoding: str = "utf-8"
 
     def line(self) -> bytes:
         """As it is sent."""
@@ -71,6 +78,9 @@ class Request:
             "columns": self.columns,
             "uri": self.uri,
             "login": self.login,
+            "live": self.live,
+            "colors": self.colors,
+            "encoding": self.encoding,
         }
         return json.dumps(document).encode() + b"\n"
 
@@ -88,7 +98,7 @@ class Request:
                     "install the same version on both",
                 )
             return cls._of(document)
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
             raise HostError(
                 f"this is no request of a vfio-kit: {error}",
                 "vfio-kit remote is what --connect runs; nobody else has to",
@@ -114,4 +124,8 @@ class Request:
             columns=min(max(int(document["columns"]), 40), 1000),
             uri=document["uri"],
             login=document["login"],
+            # An older workstation says nothing of these.
+            live=bool(document.get("live", terminals[1])),
+            colors=None if document.get("colors") is None else bool(document["colors"]),
+            encoding=codecs.lookup(str(document.get("encoding", "utf-8"))).name,
         )

@@ -6,6 +6,7 @@ ProxyJump are its own. It asks nobody anything, and takes a host whose key is kn
 
 import atexit
 import contextlib
+import logging
 import os
 import selectors
 import shlex
@@ -19,6 +20,7 @@ from vfio_kit.errors import HostError
 from vfio_kit.remote.protocol import Request, is_hello, require_same_protocol
 from vfio_kit.remote.uri import RemoteHost
 
+_DETAILS = logging.getLogger(__name__)
 Sink = Callable[[bytes], None]
 
 _SETTINGS = {
@@ -96,6 +98,7 @@ class Call:
         ssh, *words = login_words(host)
         settings = [word for item in _SETTINGS.items() for word in ("-o", "=".join(item))]
         line = f"exec sh -c {shlex.quote(rights.value)}"
+        _DETAILS.debug("ssh to %s: vfio-kit %s", destination(host), shlex.join(request.argv))
         try:
             # A session of its own: Ctrl-C is for us, who end the command there in good order.
             self._process = subprocess.Popen(

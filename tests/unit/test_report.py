@@ -1,6 +1,6 @@
 """The bars of a command's steps."""
 
-from vfio_kit.cli.timeline import StepTime, timeline
+from vfio_kit.cli.report import StepTime, timeline
 
 
 def test_each_step_is_a_bar_where_it_began_and_as_long_as_it_took() -> None:
