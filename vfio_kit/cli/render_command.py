@@ -80,7 +80,7 @@ def command(
             files += [RenderedFile("id_ed25519", client_key.private, 0o600)]
         _write(directory, files)
     if plan.autostart:
-        step(
+        console.step(
             "autostart is in none of these files: the unit that starts a VM at boot needs the "
             "record that `up --autostart` makes; docs/autostart.md"
         )
