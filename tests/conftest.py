@@ -1,5 +1,8 @@
 """What all tests share: the flag that writes the goldens anew, and which tests are of an edge."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
 
@@ -18,6 +21,15 @@ EDGES = frozenset(
     )
 )
 """Modules whose tests need servers on loopback, processes or tools; the core does not."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lock_of_no_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The tests' own lock in the place of this host's, which is one for all that run on it."""
+    folder = tmp_path_factory.mktemp("lock")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VFIO_KIT_LOCK_DIR", str(folder))
+        yield folder
 
 
 @pytest.hookimpl(tryfirst=True)

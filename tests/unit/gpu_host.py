@@ -48,6 +48,7 @@ class GpuHost:
             "PATH": f"{self.bin}:/usr/bin:/bin",
             "PYTHONPATH": str(CHECKOUT),
             "LANG": "C.UTF-8",
+            "VFIO_KIT_LOCK_DIR": os.environ["VFIO_KIT_LOCK_DIR"],
             **{key: str(value) for key, value in (environment or {}).items()},
         }
         self._forced = forced

@@ -86,32 +86,85 @@ def test_a_process_that_was_killed_holds_nothing(tmp_path: Path) -> None:
         assert holder_of(tmp_path) is None
 
 
+@pytest.fixture
+def host_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the host's lock, as on a host where it is not there yet."""
+    folder = tmp_path / "run" / "lock"
+    folder.parent.mkdir()
+    monkeypatch.setenv("VFIO_KIT_LOCK_DIR", str(folder))
+    return folder
+
+
+def test_the_hosts_lock_makes_its_folder_for_root_alone(host_folder: Path) -> None:
+    with host_lock(patience=0):
+        holder = holder_of(host_folder)
+    assert holder is not None and holder.pid == os.getpid()
+    assert host_folder.stat().st_mode & 0o777 == 0o700
+    with host_lock(patience=0):
+        pass
+
+
+def test_a_folder_of_the_hosts_lock_that_cannot_be_made_is_named(host_folder: Path) -> None:
+    host_folder.parent.rmdir()
+    with pytest.raises(HostError, match=f"cannot make the folder {host_folder}"):
+        host_lock()
+
+
+_DOWN = """
+import sys
+from pathlib import Path
+from vfio_kit.apply.journal import VmFolder
+from vfio_kit.apply.transaction import take_down
+take_down(VmFolder(Path(sys.argv[1]) / "vm"), print, lambda line: print(line, flush=True))
+print("went on", flush=True)
+"""
+
+
+def test_two_state_directories_of_one_host_exclude_each_other(
+    tmp_path: Path, host_folder: Path
+) -> None:
+    """The `down` of the one waits for the other, says for whom, and goes on."""
+    with host_lock():
+        down = subprocess.Popen(
+            [sys.executable, "-c", _DOWN, tmp_path / "state"], stdout=subprocess.PIPE, text=True
+        )
+        assert down.stdout
+        assert down.stdout.readline().startswith(f"waiting for process {os.getpid()} (")
+        assert host_folder.exists() and down.poll() is None
+    assert down.communicate(timeout=30)[0] == "went on\n"
+
+
 def test_the_lock_of_another_folder_is_another_lock(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    with another_holds(tmp_path / "a"), host_lock(tmp_path / "b", patience=0):
+    with another_holds(tmp_path / "a"), lock_folder(tmp_path / "b", 0, "is at it"):
         found = holder_of(tmp_path / "b")
         assert found is not None and found.pid == os.getpid()
 
 
-def test_whoever_waits_is_told_once_for_whom(tmp_path: Path) -> None:
+def test_whoever_waits_is_told_once_for_whom(host_folder: Path) -> None:
     said: list[str] = []
-    with another_holds(tmp_path, "vfio-kit", "up", "other") as other:
+    host_folder.mkdir()
+    with another_holds(host_folder, "vfio-kit", "up", "other") as other:
         threading.Timer(0.4, other.let_go).start()
-        with host_lock(tmp_path, said.append, patience=10):
+        with host_lock(said.append, patience=10):
             pass
     assert said == [f"waiting for process {other.pid} (vfio-kit up other), which changes this host"]
 
 
-def test_who_need_not_wait_is_told_nothing(tmp_path: Path) -> None:
-    with host_lock(tmp_path, lambda line: pytest.fail(line)):
+def test_who_need_not_wait_is_told_nothing(host_folder: Path) -> None:
+    assert not host_folder.exists()
+    with host_lock(lambda line: pytest.fail(line)):
         pass
 
 
-def test_a_lock_that_stays_held_is_given_up_with_its_holder_and_what_to_do(tmp_path: Path) -> None:
-    with another_holds(tmp_path, "vfio-kit", "bake", "x.qcow2") as other:
+def test_a_lock_that_stays_held_is_given_up_with_its_holder_and_what_to_do(
+    host_folder: Path,
+) -> None:
+    host_folder.mkdir()
+    with another_holds(host_folder, "vfio-kit", "bake", "x.qcow2") as other:
         begin = time.monotonic()
-        with pytest.raises(HostError) as caught, host_lock(tmp_path, patience=0.3):
+        with pytest.raises(HostError) as caught, host_lock(patience=0.3):
             pytest.fail("two hold the lock")
         assert 0.3 <= time.monotonic() - begin < 3
     assert caught.value.message == (

@@ -515,10 +515,10 @@ def test_every_step_of_a_plan_is_in_the_table() -> None:
 # One at a time changes the host.
 
 
-def test_down_waits_while_another_vm_goes_up_or_down(vm: VmFolder) -> None:
+def test_down_waits_while_another_vm_goes_up_or_down(vm: VmFolder, lock_of_no_host: Path) -> None:
     (disk,) = begun(vm, StepKind.DISK, "vm.qcow2")
     thread = threading.Thread(target=take_down, args=(vm, Progress()), daemon=True)
-    with another_holds(vm.path.parent) as other:
+    with another_holds(lock_of_no_host) as other:
         thread.start()
         thread.join(0.4)
         assert thread.is_alive() and disk.exists()

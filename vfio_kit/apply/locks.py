@@ -20,6 +20,10 @@ from vfio_kit.errors import HostError
 HOST_PATIENCE = 600.0
 """Seconds that a command waits for the one that changes the host: its slowest step is the start of
 a large guest, whose memory the kernel makes free and fills with zeros first."""
+_FOLDER = "/run/vfio-kit"
+"""Nobody but root makes a folder there, or opens this one: nobody else can hold the lock."""
+_ENVIRONMENT = "VFIO_KIT_LOCK_DIR"
+"""Another folder, for tests, and where /run is not one for all that change the host."""
 _POLL = 0.1
 _LONGEST = 160
 """Characters of a command line that are shown."""
@@ -90,13 +94,20 @@ def _command(process: Path) -> str:
 
 
 def host_lock(
-    state_dir: Path, say: Said = lambda _line: None, patience: float = HOST_PATIENCE
+    say: Said = lambda _line: None, patience: float = HOST_PATIENCE
 ) -> AbstractContextManager[None]:
     """One at a time changes the host: pools of hugepages and drivers are everybody's.
 
+    It is one lock for the host, whatever --state-dir is, on a folder that is gone with a reboot.
+
     say  is called once where it is held, with who holds it.
     """
-    return lock_folder(state_dir, patience, "changes this host", say)
+    folder = Path(os.environ.get(_ENVIRONMENT) or _FOLDER)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise cannot("make the folder", folder, error) from None
+    return lock_folder(folder, patience, "changes this host", say)
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def put_back(
     begins: Begins = untold,
 ) -> None:
     """Gives devices and hugepages back, switching the VM off if it runs; may be repeated."""
-    with host_lock(folder.path.parent, say):
+    with host_lock(say):
         _put_back(folder, hypervisor, progress, begins)
 
 
@@ -131,7 +131,7 @@ def start_again(
     files or its memory are not there; HypervisorError. The caller then calls `put_back`.
     """
     record = folder.record()
-    with host_lock(folder.path.parent, say):
+    with host_lock(say):
         _put_back(folder, hypervisor, progress, begins)  # of another boot, or of a guest's own end
         _settle()
         _require_files(folder)

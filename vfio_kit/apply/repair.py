@@ -19,7 +19,7 @@ from vfio_kit.analysis.leftovers import (
 )
 from vfio_kit.apply import power, service
 from vfio_kit.apply.facts import vm_facts
-from vfio_kit.apply.files import make_folder, remove
+from vfio_kit.apply.files import remove
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import VmFolder, folders
 from vfio_kit.apply.locks import Said, host_lock
@@ -174,8 +174,7 @@ class Repair:
                     with suppress(OSError):  # not empty: the VM's record is there
                         folder.path.rmdir()
             case Mend.DISABLE:
-                make_folder(self._state_dir)  # it may be what is gone
-                with host_lock(self._state_dir, self._say):
+                with host_lock(self._say):
                     service.disable({"vm": left.vm}, self._root)
             case Mend.TELL:
                 raise ValueError(f"{left.kind.word} is the operator's to decide")

@@ -64,7 +64,7 @@ def take_down(
     guard  is entered when that wait is over, and held until the end.
     """
     with ExitStack() as stack:
-        stack.enter_context(host_lock(folder.path.parent, say))
+        stack.enter_context(host_lock(say))
         stack.enter_context(guard())
         connect = cache(lambda: stack.enter_context(Hypervisor(patience=_PATIENCE)))
         _TakingDown(folder, progress, begins, connect).run()

@@ -182,7 +182,7 @@ class _Baking:
             with self.report.timed("checksum of the base image", "checking the base image"):
                 source = identify(Path(self._plan.image))
             try:
-                with host_lock(self._folder.path.parent, self.report.note):
+                with host_lock(self.report.note):
                     with self.report.timed(
                         "host examined, nothing in the way", "looking for what is in the way"
                     ):

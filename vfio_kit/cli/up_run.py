@@ -85,7 +85,7 @@ class UpRun:
         begun = False
         with Hypervisor() as hypervisor:
             try:
-                with host_lock(self.folder.path.parent, self.report.note):
+                with host_lock(self.report.note):
                     with self.report.timed(
                         "host examined, nothing in the way", "looking for what is in the way"
                     ):
