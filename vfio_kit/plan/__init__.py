@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from vfio_kit.analysis.isolation import judge_together
 from vfio_kit.analysis.readiness.platform import platform_findings
@@ -38,7 +39,9 @@ from vfio_kit.plan.domain import place as place
 from vfio_kit.plan.memory import memory_for
 from vfio_kit.plan.placement import Demand, place_guest
 from vfio_kit.plan.steps import steps_of
-from vfio_kit.spec import BakeSpec, GuestSpec
+
+if TYPE_CHECKING:
+    from vfio_kit.spec import BakeSpec, GuestSpec
 
 STATE_DIR = "/var/lib/vfio-kit"
 IMAGE_DIR = "/var/lib/libvirt/images"
@@ -47,7 +50,7 @@ _OF_AMD = ("AuthenticAMD", "HygonGenuine")
 
 def make_plan(
     host: Host,
-    spec: GuestSpec,
+    spec: "GuestSpec",
     *,
     state_dir: str = STATE_DIR,
     image_dir: str = IMAGE_DIR,
@@ -95,7 +98,7 @@ def make_plan(
 
 
 def make_bake_plan(
-    spec: BakeSpec, *, state_dir: str = STATE_DIR, image_dir: str = IMAGE_DIR
+    spec: "BakeSpec", *, state_dir: str = STATE_DIR, image_dir: str = IMAGE_DIR
 ) -> UpPlan:
     """Decides what `bake` will do: the VM of the spec, without its GPUs, with all its software.
 
@@ -108,13 +111,13 @@ def make_bake_plan(
     return _assembled(spec, choice, (), state_dir, domain)
 
 
-def _of_the_image(spec: BakeSpec) -> BakeSpec:
+def _of_the_image(spec: "BakeSpec") -> "BakeSpec":
     """Without what a spec has of the VM that `up` makes of the image, as it may be one for both."""
     ssh = spec.ssh.model_copy(update={"identity": None})
     return spec.model_copy(update={"autostart": False, "roms": {}, "ssh": ssh})
 
 
-def _wanted(spec: GuestSpec) -> Wanted:
+def _wanted(spec: "GuestSpec") -> Wanted:
     """What the spec says of the software; its defaults are not said."""
     said = spec.model_fields_set
     return Wanted(
@@ -127,7 +130,7 @@ def _wanted(spec: GuestSpec) -> Wanted:
     )
 
 
-def _demand(spec: GuestSpec, domain: DomainPlan, functions: tuple[PciDevice, ...]) -> Demand:
+def _demand(spec: "GuestSpec", domain: DomainPlan, functions: tuple[PciDevice, ...]) -> Demand:
     pages = domain.hugepages
     return Demand(
         domain.cpus,
@@ -145,7 +148,7 @@ def _with_topoext(topology: CpuTopology, cpu_vendor: str) -> CpuTopology:
 
 
 def _assembled(
-    spec: GuestSpec,
+    spec: "GuestSpec",
     choice: Choice,
     functions: tuple[PciDevice, ...],
     state_dir: str,

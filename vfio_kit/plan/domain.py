@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from vfio_kit.analysis.readiness.resources import wide_window
 from vfio_kit.errors import UsageError
@@ -20,7 +21,9 @@ from vfio_kit.model.vm import (
     Software,
     console_log,
 )
-from vfio_kit.spec import GuestSpec
+
+if TYPE_CHECKING:
+    from vfio_kit.spec import GuestSpec
 
 # Slots on the guest's root bus. 0 is the host bridge, 1f the chipset's; root ports come last.
 NET_SLOT = 0x03
@@ -34,7 +37,7 @@ _MOST_PREALLOC_THREADS = 16
 
 
 def domain_of(
-    spec: GuestSpec,
+    spec: "GuestSpec",
     memory: int,
     software: Software,
     functions: tuple[PciDevice, ...],
@@ -98,7 +101,7 @@ def place(addresses: tuple[PciAddress, ...]) -> tuple[HostDevice, ...]:
     return tuple(placed)
 
 
-def _boot(spec: GuestSpec) -> Boot:
+def _boot(spec: "GuestSpec") -> Boot:
     mode = spec.boot.effective_mode
     if mode is not BootMode.DIRECT:
         return Boot(mode)

@@ -1,13 +1,17 @@
 """PURE: the steps of a plan."""
 
+from typing import TYPE_CHECKING
+
 from vfio_kit.knowledge.provisioning import NO_DRIVER
 from vfio_kit.model import PciDevice
 from vfio_kit.model.vm import DomainPlan, Hugepages, Software, Step, StepKind
-from vfio_kit.spec import GuestSpec
+
+if TYPE_CHECKING:
+    from vfio_kit.spec import GuestSpec
 
 
 def steps_of(
-    spec: GuestSpec,
+    spec: "GuestSpec",
     domain: DomainPlan,
     software: Software,
     functions: tuple[PciDevice, ...],
@@ -66,7 +70,7 @@ def _pages(domain: DomainPlan, pages: Hugepages) -> str:
     return ", ".join([f"{count} {kind} on node {node}", *(f"{n} on node {at}" for at, n in rest)])
 
 
-def _autostart(spec: GuestSpec, name: str) -> list[Step]:
+def _autostart(spec: "GuestSpec", name: str) -> list[Step]:
     if not spec.autostart:
         return []
     what = f"have the host start it when it boots: systemctl enable vfio-kit@{name}.service"
