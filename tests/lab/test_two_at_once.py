@@ -20,7 +20,7 @@ IMPATIENT = """
 import sys
 import vfio_kit.apply.hypervisor as hypervisor
 hypervisor.Hypervisor.start.__defaults__ = (0, 40.0)
-hypervisor.Hypervisor._change.__defaults__ = (30.0, "")
+hypervisor.Connection.change.__defaults__ = (30.0, "")
 hypervisor.LIMIT = 30.0
 from vfio_kit.cli import main
 main()

@@ -8,7 +8,8 @@ from typing import TypeVar
 from vfio_kit.errors import HypervisorError
 
 _Result = TypeVar("_Result")
-_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a command in good order: its main thread takes them, and no other."""
 
 
 class Hung(HypervisorError):
@@ -33,7 +34,7 @@ def bounded(what: str, seconds: float, call: Callable[[], _Result], hint: str = 
         finally:
             back.set()
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)  # the thread inherits it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)  # the thread inherits it
     try:
         threading.Thread(target=run, daemon=True).start()
         back.wait(seconds)
