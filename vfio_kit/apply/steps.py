@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vfio_kit.apply import drivers, hugepages, service
 from vfio_kit.apply.boot import boot_id
 from vfio_kit.apply.bounded import Hung
-from vfio_kit.apply.bundle import Bundle, check_bundle, write_bundle
 from vfio_kit.apply.claims import added_hugepages, claims_of
 from vfio_kit.apply.files import remove, write_file
 from vfio_kit.apply.hypervisor import Hypervisor
@@ -33,6 +32,9 @@ from vfio_kit.model.vm import (
     UpPlan,
 )
 
+if TYPE_CHECKING:
+    from vfio_kit.apply.bundle import Bundle
+
 Data = dict[str, Any]
 """What the journal has of a step: JSON."""
 Connect = Callable[[], Hypervisor]
@@ -49,7 +51,7 @@ class Work:
     image: BackingImage
     domain_xml: str
     render_seed: Callable[[SeedKeys], tuple[RenderedFile, ...]]
-    bundle: Bundle | None = None
+    bundle: "Bundle | None" = None
     """Looked at, where the plan has one."""
     host_key: KeyPair = field(init=False)
     client_public: str = field(init=False)
@@ -130,6 +132,8 @@ def _write_seed(work: Work, _data: Data) -> None:
     )
     write_seed(Path(work.plan.domain.seed), work.render_seed(keys))
     if work.bundle is not None and work.plan.domain.bundle is not None:
+        from vfio_kit.apply.bundle import check_bundle, write_bundle  # noqa: PLC0415  (few have one)
+
         check_bundle(work.bundle)
         write_bundle(Path(work.plan.domain.bundle), work.bundle)
 

@@ -12,6 +12,7 @@ from vfio_kit.knowledge.provisioning import NO_DRIVER
 from vfio_kit.model.vm import CudaWay
 
 if TYPE_CHECKING:
+    from vfio_kit.apply.bundle import Bundle
     from vfio_kit.apply.hypervisor import Hypervisor
     from vfio_kit.apply.journal import VmFolder
     from vfio_kit.apply.steps import Work
@@ -77,7 +78,6 @@ def prepare(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> "Wo
 
     To be called with the host's lock held: what is free now is free until it is taken.
     """
-    from vfio_kit.apply.bundle import examine_bundle
     from vfio_kit.apply.claims import claims_of
     from vfio_kit.apply.files import require_reachable
     from vfio_kit.apply.images import examine_image, require_fit
@@ -105,8 +105,14 @@ def prepare(plan: "UpPlan", folder: "VmFolder", hypervisor: "Hypervisor") -> "Wo
         image,
         render("libvirt", examined)[0].text,
         lambda keys: render("cloud-init", plan, keys),
-        None if bundle is None else examine_bundle(Path(bundle)),
+        None if bundle is None else _examined(Path(bundle)),
     )
+
+
+def _examined(bundle: Path) -> "Bundle":
+    from vfio_kit.apply.bundle import examine_bundle
+
+    return examine_bundle(bundle)
 
 
 def require_no_drift(plan: "UpPlan", host: "Host") -> None:

@@ -86,10 +86,10 @@ _Spec = TypeVar("_Spec", "GuestSpec", "BakeSpec")
 
 def with_fetched_image(spec: _Spec, image_dir: Path) -> _Spec:
     """The spec with the image that was fetched for its guest system, where it names none."""
-    from vfio_kit.apply.image_store import fetched_image
-
     if spec.image is not None:
         return spec
+    from vfio_kit.apply.image_store import fetched_image
+
     try:
         found = fetched_image(spec.guest, image_dir.absolute())
     except HostError:  # a folder that this user may not look into: `plan` needs no image

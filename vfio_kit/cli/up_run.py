@@ -60,7 +60,9 @@ class UpRun:
 
     def _begin(self) -> None:
         from vfio_kit.apply.claims import require_unclaimed
+        from vfio_kit.apply.libvirt_connection import wake
 
+        wake()
         # Before the host is judged: of a GPU that a VM has the judgement is that a VM has it.
         gpus = [(address, None) for address in self.spec.addresses]
         require_unclaimed(self.folder.path.parent, self.folder.name, gpus)
