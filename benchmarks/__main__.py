@@ -1,7 +1,7 @@
-"""Measures vfio-kit beside its floors and prints one table; exit status 1: a bound does not hold.
+"""Measures vfio-kit beside its floors and prints one table.
 
 Without --only: what this machine can without the virtual host, and with --lab what is measured
-there, too.
+there, too. Exit status 1: a bound does not hold; 2: the virtual host could not be had, or used.
 """
 
 import argparse
@@ -15,6 +15,8 @@ from benchmarks import BENCHMARKS, page, results, setting, table
 from benchmarks.results import Measured
 from benchmarks.row import Benchmark, InLab, Local, NotMeasured, Row
 from benchmarks.setting import Computer
+from tests.lab.faults import LabFault
+from tests.lab.machine import LabError
 
 
 def main() -> int:
@@ -23,17 +25,26 @@ def main() -> int:
     if not args.json:
         print(table.head(), flush=True)
     measured = []
-    for one in _measured(wanted, args.runs):
-        measured.append(one)
-        if not args.json:
-            print("\n".join(table.lines(one)), flush=True)
+    try:
+        for one in _measured(wanted, args.runs):
+            measured.append(one)
+            if args.write:
+                _keep(one)
+            if not args.json:
+                print("\n".join(table.lines(one)), flush=True)
+    except (LabError, LabFault) as error:
+        print(f"virtual host: {error}", file=sys.stderr)
+        return 2
     if args.json:
         print(json.dumps(results.document(measured), indent=1))
-    if args.write:
-        kept = results.merged(results.read(), measured)
-        results.write(kept)
-        page.FILE.write_text(page.page(BENCHMARKS, kept), "utf-8")
     return 0 if all(one.holds for one in measured) else 1
+
+
+def _keep(measured: Measured) -> None:
+    """At once: a later one may fail after many minutes."""
+    kept = results.merged(results.read(), [measured])
+    results.write(kept)
+    page.FILE.write_text(page.page(BENCHMARKS, kept), "utf-8")
 
 
 def _arguments() -> argparse.Namespace:

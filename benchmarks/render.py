@@ -1,11 +1,9 @@
 """`vfio-kit render`: one output, and all of them."""
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from benchmarks.row import Bound, Local, Row
-from benchmarks.timing import commands_in_turns, python
+from benchmarks.timing import commands_in_turns, folder, python
 from tests.machines import m4000_isolated, write_machine
 from vfio_kit.render import OUTPUTS
 
@@ -15,20 +13,20 @@ _KERNEL = ("--kernel", "/boot/guest-vmlinuz", "--initrd", "/boot/guest-initrd")
 
 
 def _rows(runs: int) -> Iterator[Row]:
-    with tempfile.TemporaryDirectory(prefix="vfio-kit-") as folder:
-        root = write_machine(Path(folder, "host"), m4000_isolated())
+    with folder() as place:
+        root = write_machine(place / "host", m4000_isolated())
         command = python("-m", "vfio_kit", "render", "--root", str(root), "--gpu", "01:00.0")
-        command += [*_KERNEL, "--force", "--state-dir", str(Path(folder, "state"))]
+        command += [*_KERNEL, "--force", "--state-dir", str(place / "state")]
         every = [word for name in OUTPUTS for word in ("--output", name)]
         found = commands_in_turns(
             {
                 "libraries": python("-c", _LIBRARIES),
-                "one": [*command, "--output", "libvirt", "-o", str(Path(folder, "one"))],
-                "all": [*command, *every, "-o", str(Path(folder, "all"))],
+                "one": [*command, "--output", "libvirt", "-o", str(place / "one")],
+                "all": [*command, *every, "-o", str(place / "all")],
             },
             runs,
         )
-        size = sum(path.stat().st_size for path in Path(folder, "all").iterdir())
+        size = sum(path.stat().st_size for path in (place / "all").iterdir())
     libraries = Row("python that imports its libraries", found["libraries"])
     yield libraries
     names = {"one": "render --output libvirt", "all": f"render, all {len(OUTPUTS)} outputs"}

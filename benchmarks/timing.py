@@ -5,7 +5,8 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -82,10 +83,19 @@ def peak_mib(*arguments: str) -> float:
 
     By its own VmHWM (proc_pid_status(5)): ru_maxrss counts what this process had before the exec.
     """
-    with tempfile.TemporaryDirectory(prefix="vfio-kit-") as folder:
-        file = Path(folder, "peak")
+    with folder() as place:
+        file = place / "peak"
         run(python("-c", _PEAK, str(file), *arguments))
         return int(file.read_text()) / 1024
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """One in memory where this machine has a place for it, as sysfs is; gone at the end."""
+    memory = Path("/dev/shm")
+    place = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="vfio-kit-", dir=place) as name:
+        yield Path(name)
 
 
 def python(*arguments: str) -> list[str]:

@@ -1,27 +1,25 @@
 """`vfio-kit verify` of one guest, of ten and of a hundred."""
 
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.row import Bound, Local, Row
-from benchmarks.timing import commands_in_turns, python
+from benchmarks.timing import commands_in_turns, folder, python
 from vfio_kit.guest.probe import COMMANDS
 from vfio_kit.guest.runner import wire
 
 _COUNTS = (1, 10, 100)
 _SERVERS = 4
-_SLOW, _SECONDS = "nvidia-smi", 2.0
+_SLOW, _SECONDS = "nvidia-smi", 1.0
 _TIMES_SLOWEST = 3.0
 
 
 def _rows(runs: int) -> Iterator[Row]:
-    with tempfile.TemporaryDirectory(prefix="vfio-kit-") as name, ExitStack() as servers:
-        folder = Path(name)
-        ports = [servers.enter_context(_server(folder / str(n))) for n in range(_SERVERS)]
-        config = folder / "ssh_config"
+    with folder() as place, ExitStack() as servers:
+        ports = [servers.enter_context(_server(place / str(n))) for n in range(_SERVERS)]
+        config = place / "ssh_config"
         config.write_text(
             "".join(
                 f"Host gpu-{number}\n{ports[number % _SERVERS]}" for number in range(_COUNTS[-1])
@@ -30,7 +28,7 @@ def _rows(runs: int) -> Iterator[Row]:
         line = wire(COMMANDS[_SLOW], 60)
         commands = {"ssh": ["ssh", "-F", str(config), "gpu-0", line]}
         for count in _COUNTS:
-            hosts = folder / f"{count}.hosts"
+            hosts = place / f"{count}.hosts"
             hosts.write_text("".join(f"gpu-{number}\n" for number in range(count)))
             commands[str(count)] = python("-m", "vfio_kit", "verify", "--json")
             commands[str(count)] += ["--ssh-config", str(config), "--hosts", str(hosts)]
@@ -45,17 +43,17 @@ def _rows(runs: int) -> Iterator[Row]:
 
 
 @contextmanager
-def _server(folder: Path) -> Iterator[str]:
+def _server(place: Path) -> Iterator[str]:
     """Serves while it is entered; gives what ssh_config says of a guest that it plays."""
     with subprocess.Popen(
-        python("-m", "benchmarks.guests", str(folder), _SLOW, str(_SECONDS)),
+        python("-m", "benchmarks.guests", str(place), _SLOW, str(_SECONDS)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as server:
         assert server.stdin is not None and server.stdout is not None
         port, identity, key = server.stdout.readline().rstrip("\n").split(" ", 2)
-        known = folder / "known_hosts"
+        known = place / "known_hosts"
         known.write_text(f"[127.0.0.1]:{port} {key}\n")
         options = {
             "HostName": "127.0.0.1",
