@@ -6,6 +6,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,8 +83,9 @@ def test_removing_may_be_repeated(tmp_path: Path) -> None:
 def test_a_write_that_breaks_off_leaves_nothing_of_its_own(tmp_path: Path) -> None:
     """Whatever breaks it off: here a text in the place of bytes, found when the file is open."""
     (tmp_path / "key").write_bytes(b"old")
+    text: Any = "a secret"
     with pytest.raises(TypeError):
-        write_file(tmp_path / "key", "a secret")  # type: ignore[arg-type]
+        write_file(tmp_path / "key", text)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"key": b"old"}
 
 

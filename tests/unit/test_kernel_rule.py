@@ -6,9 +6,9 @@ multifunction bits. vfio-kit sees the groups and the config space in sysfs, as o
 
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -63,15 +63,13 @@ def _is_bridge_kind(kind: str) -> bool:
 class _Tree:
     """Draws the functions of a machine; buses are numbered as they are met."""
 
-    def __init__(self, draw: Callable[[st.SearchStrategy[object]], object]) -> None:
+    def __init__(self, draw: st.DrawFn) -> None:
         self._draw = draw
         self.functions: list[Function] = []
         self._buses = 0
 
     def number(self, low: int, high: int) -> int:
-        drawn = self._draw(st.integers(low, high))
-        assert isinstance(drawn, int)
-        return drawn
+        return self._draw(st.integers(low, high))
 
     def bus(self, bridge: str | None, kind: str | None, depth: int) -> None:
         bus = self._buses
@@ -104,7 +102,7 @@ class _Tree:
                 parent=above,
                 config=Config(
                     pcie_type=PORT_TYPES.get(own),
-                    acs=self._draw(_registers),  # type: ignore[arg-type]
+                    acs=self._draw(_registers),
                     multifunction=self._multifunction_bit(address),
                 ),
             )
@@ -114,7 +112,7 @@ class _Tree:
 
 
 @st.composite
-def trees(draw: Callable[[st.SearchStrategy[object]], object]) -> tuple[Function, ...]:
+def trees(draw: st.DrawFn) -> tuple[Function, ...]:
     tree = _Tree(draw)
     tree.bus(None, None, 0)
     return with_groups(tree.functions)
@@ -211,14 +209,14 @@ def test_an_ordinary_user_sees_the_verdict_and_no_wrong_reason(
     check(functions, as_root=False)
 
 
-def port(address: str, kind: str, under: str | None = None, **config: object) -> Function:
+def port(address: str, kind: str, under: str | None = None, **config: Any) -> Function:
     """A function of this Device/Port Type, or a conventional one."""
     ids = BRIDGE if _is_bridge_kind(kind) else NIC
     return Function(
         address,
         ids,
         parent=under,
-        config=Config(pcie_type=PORT_TYPES.get(kind), **config),  # type: ignore[arg-type]
+        config=Config(pcie_type=PORT_TYPES.get(kind), **config),
     )
 
 

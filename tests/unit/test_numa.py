@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -30,9 +31,9 @@ def tree(tmp_path: Path, machine: Machine) -> Tree:
     return Tree(write_machine(tmp_path, machine))
 
 
-def cpus(tmp_path: Path, **fields: object) -> tuple[Cpu, ...]:
+def cpus(tmp_path: Path, **fields: Any) -> tuple[Cpu, ...]:
     """What is read of a machine with these fields; nothing of it is odd."""
-    found = tree(tmp_path, replace(m4000_isolated(), **fields))  # type: ignore[arg-type]
+    found = tree(tmp_path, replace(m4000_isolated(), **fields))
     read = read_cpus(found)
     assert found.problems == []
     return read

@@ -1,8 +1,9 @@
 """What the host does with its devices: from mounts, routes and inputs down to PCI functions."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -72,8 +73,8 @@ def said(use: Use) -> str:
     ).strip()
 
 
-def machine_with(*blocks: Block, mounts: tuple[Mount, ...] = (), **fields: object) -> Machine:
-    return Machine(two_disks(), blocks=blocks, mounts=mounts, **fields)  # type: ignore[arg-type]
+def machine_with(*blocks: Block, mounts: tuple[Mount, ...] = (), **fields: Any) -> Machine:
+    return Machine(two_disks(), blocks=blocks, mounts=mounts, **fields)
 
 
 # Storage
@@ -391,12 +392,12 @@ def test_nvme_multipath_is_on_all_its_controllers(tmp_path: Path) -> None:
     assert uses(tmp_path, machine) == [f"{A} mount / < nvme0, nvme0n1, nvme0n1p1"]
 
 
-def network_machine(*functions: Function, **fields: object) -> Machine:
+def network_machine(*functions: Function, **fields: Any) -> Machine:
     nics = (
         Function(A, E1000, 2, "e1000", interfaces=("eth0",)),
         Function(B, E1000, 3, "e1000", interfaces=("eth1",)),
     )
-    return Machine((*nics, *functions), **fields)  # type: ignore[arg-type]
+    return Machine((*nics, *functions), **fields)
 
 
 def test_a_disk_across_the_network_is_on_the_interface_that_leads_there(tmp_path: Path) -> None:
@@ -602,7 +603,7 @@ ROUTES = (
 )
 
 
-def session(server: str, **fields: object) -> Machine:
+def session(server: str, **fields: Any) -> Machine:
     files = {
         "proc/net/route": ROUTES.encode(),
         "proc/self/environ": b"TERM=xterm\0SSH_CONNECTION=192.0.2.50 40022 %s 22\0"
@@ -796,7 +797,7 @@ def extracts(root: Path) -> dict[str, str]:
     kept: dict[str, str] = {}
 
     class Recording(Tree):
-        def extract(self, name: str, compute):  # type: ignore[no-untyped-def]
+        def extract(self, name: str, compute: Callable[[], str | None]) -> str | None:
             text = super().extract(name, compute)
             kept[name] = text or ""
             return text
