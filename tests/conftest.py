@@ -16,7 +16,7 @@ EDGES = frozenset(
         *("bounded", "drivers", "locks", "power", "regressions", "repair", "transaction"),
         *("bake", "bundle", "burn", "fetch", "first_boot_report", "image_command", "keys", "local"),
         *("make_bundle", "many", "observe", "openpgp", "provision", "remote", "ssh"),
-        *("hostile", "hostile_host", "permissions"),
+        *("hostile", "hostile_host", "packaging", "permissions"),
         *("shell_completion", "ssh_config", "ssh_lines", "ssh_routes", "verify_command", "wheel"),
     )
 )

@@ -20,6 +20,7 @@ from jsonschema import Draft202012Validator
 
 from tests.machines import m4000_isolated, m4000_shared, write_machine
 from tests.unit.gpu_host import GpuHost
+from vfio_kit import __version__
 from vfio_kit.apply.journal import VmFolder, VmRecord
 from vfio_kit.cli import _cli
 from vfio_kit.cli.connect import REMOTE
@@ -242,7 +243,10 @@ def test_a_host_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tools", "words"),
     [
-        ({"vfio-kit": "printf 'vfio-kit remote 99 7.1\\n'"}, ("(7.1)", "protocol 99", "(0.1.0)")),
+        (
+            {"vfio-kit": "printf 'vfio-kit remote 99 7.1\\n'"},
+            ("(7.1)", "protocol 99", f"({__version__})"),
+        ),
         ({"vfio-kit": "echo Error: No such command >&2; exit 2"}, ("older than this one",)),
         ({"id": "echo 1000", "sudo": "exit 1"}, ("exit 1", "NOPASSWD", "vfio-kit remote")),
         (
