@@ -132,7 +132,7 @@ def test_a_gate_that_cannot_check_is_closed(site: Site) -> None:
         ("--host good", 0, r"VFIO-KIT OK - good: healthy, .+ s"),
         ("--host bad", 2, r"VFIO-KIT CRITICAL - bad: not healthy: nvidia-smi \(driver-not-load.+"),
         ("--host off", 3, r"VFIO-KIT UNKNOWN - off: not checked: .+"),
-        ("--host good --no-such-option", 3, r"VFIO-KIT UNKNOWN - .*No such option.*"),
+        ("--host good --no-such-option", 3, r"VFIO-KIT UNKNOWN - error: no such option .+"),
     ],
 )
 def test_the_plugin_says_it_in_the_codes_of_nagios(

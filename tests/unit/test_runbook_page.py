@@ -61,10 +61,14 @@ def _findings() -> Iterator[str]:
     yield f"Warnings and remarks, with which a GPU goes: {', '.join(rest)}."
 
 
-def _example(file: str, language: str, lint: str) -> Iterator[str]:
+def _example(language: str, lint: str, *files: str) -> Iterator[str]:
+    """One fence; of several files each stands below its name."""
     yield f"<!-- run: lint {lint} -->"
     yield f"```{language}"
-    yield (DOCS / "examples" / file).read_text("utf-8").rstrip("\n")
+    for file in files:
+        if len(files) > 1:
+            yield f"# {file}"
+        yield (DOCS / "examples" / file).read_text("utf-8").removeprefix("---\n").rstrip("\n")
     yield "```"
 
 
