@@ -5,6 +5,7 @@ import shlex
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,8 @@ Marks = dict[str, float]
 """What was done when, in seconds since the begin; a step of `up` by its name: its own seconds."""
 
 MOST_OF_BARE = 1.9
-"""So that a regression is seen; 1.2 to 1.6 was measured, and 1.1 is wanted."""
+"""So that a regression is seen; 1.2 to 1.6 was measured."""
+AIM = 1.1
 FOLDER = "/root/speed"
 _IMAGES = "/var/lib/libvirt/images"
 _GPU, _AUDIO = "0000:01:00.0", "0000:01:00.1"
@@ -105,16 +107,20 @@ def _phase(phase: tuple[str, str, str], found: dict[str, tuple[Marks, ...]]) -> 
     bare = Row(f"{_NAMES['bare']}: {words}", seconds["bare"])
     yield bare
     for way in _WAYS[1:]:
-        bounds = _bounds(seconds) if (way, end, begin) == ("up", "greeting", "") else ()
-        yield Row(f"{_NAMES[way]}: {words}", seconds[way], bare.as_floor(_NAMES["bare"]), bounds)
+        row = Row(f"{_NAMES[way]}: {words}", seconds[way], bare.as_floor(_NAMES["bare"]))
+        yield _judged(row, seconds) if (way, words) == ("up", _PHASES[0][0]) else row
 
 
-def _bounds(seconds: dict[str, tuple[float, ...]]) -> tuple[Bound, ...]:
-    median = {way: statistics.median(runs) for way, runs in seconds.items()}
-    return (
-        Bound("× QEMU by hand", median["up"] / median["bare"], MOST_OF_BARE),
-        Bound("× virt-install", median["up"] / median["virt-install"], 1.0),
+def _judged(row: Row, seconds: dict[str, tuple[float, ...]]) -> Row:
+    """The row that the bounds and the aim are about."""
+    assert row.ratio is not None
+    against = row.median / statistics.median(seconds["virt-install"])
+    bounds = (
+        Bound("× QEMU by hand", row.ratio, MOST_OF_BARE),
+        Bound("× virt-install", against, 1.0),
     )
+    aim = f"the aim of {AIM:.2f} is {'reached' if row.ratio <= AIM else 'not reached'}"
+    return replace(row, bounds=bounds, note=aim)
 
 
 def _steps(runs: Sequence[Marks]) -> Iterator[Row]:
@@ -143,12 +149,17 @@ _METHOD = (
     "process took before the first and after the last of them."
 )
 _MEANING = f"""\
-**The wanted 1.10 × QEMU by hand is not reached here.** The bound of {MOST_OF_BARE} is there to \
-show a regression, and no promise. What `up` costs beside QEMU lies before the guest's CPU runs: \
-from there on all three boot the same guest, and differ by chance. The machine is an emulated \
-one: what runs in user space takes 10 to 20 times what it takes on a real CPU (`vfio-kit up \
---dry-run` 3.4 s there, and 0.3 s on the machine around it), so the shares are what is to be \
-read here, and not the seconds. On a real host nobody has measured it yet.
+**The aim is {AIM:.2f} × QEMU by hand until SSH greets. In the virtual host it was not reached so \
+far**; the row says whether it was in this run. The bound of {MOST_OF_BARE} is there to show a \
+regression, and is no promise.
+
+Read the rows *the guest's CPU runs* and *from there to SSH's greeting* together: they split each \
+figure in two. What `up` adds lies in the first; in the second all three boot the same guest, of \
+the same disk, seed, kernel and devices, and a difference there is chance, or the machine that \
+libvirt builds beside ours. The host's CPU is emulated: what runs in user space takes 10 to 20 \
+times what it takes on a real one, and Python and libvirt's helpers are such things, while the \
+guest's own boot is slowed down otherwise. So the shares are what is to be read here, and neither \
+seconds nor ratios are those of a real host, where it was not measured.
 
 What libvirt does when it starts a domain with a card, once read from its debug log in the \
 virtual host (22 November 2026, its START step between 13 and 22 s):
@@ -161,8 +172,8 @@ has that as well;
 - 2 to 3 s are about 450 `qom-get`, by which libvirt compares the CPU that the guest has got \
 with the one that it asked for.
 
-virt-install has all of it too. What is vfio-kit's own are the steps before that one, and its \
-interpreter; the last rows show what of this is the start of Python and the reading of the host."""
+virt-install has all of it too. vfio-kit's own are the steps before that one, and its interpreter; \
+the last rows show how much of that is the start of Python and the reading of the host."""
 
 
 BENCHMARK = InLab(
