@@ -17,7 +17,16 @@ EDGES = frozenset(
         *("bake", "bundle", "burn", "fetch", "first_boot_report", "image_command", "keys", "local"),
         *("make_bundle", "many", "observe", "openpgp", "provision", "remote", "ssh"),
         *("hostile", "hostile_host", "packaging", "permissions"),
-        *("shell_completion", "ssh_config", "ssh_lines", "ssh_routes", "verify_command", "wheel"),
+        *(
+            "shell_completion",
+            "log_file",
+            "stdout",
+            "ssh_config",
+            "ssh_lines",
+            "ssh_routes",
+            "verify_command",
+            "wheel",
+        ),
     )
 )
 """Modules whose tests need servers on loopback, processes or tools; the core does not."""

@@ -1,9 +1,9 @@
 """The one look of what is said on stderr: steps, notes, warnings, errors, and the line that runs.
 
 Not `rich`: one line that moves is all that is drawn; on a GPU host that --connect speaks to it is
-drawn into a pipe, for a terminal elsewhere; and `import rich.progress` takes longer than a whole
-`vfio-kit scan` of this module's size (benchmarks/: the start of commands). What draws the line that
-runs is imported when there is one (live_line), what writes a log when one is asked for (log_file).
+drawn into a pipe, for a terminal elsewhere; and `import rich.progress` takes about as long as that
+of click, which is most of what a `vfio-kit --help` takes. What draws the line that runs is imported
+when there is one (live_line), what writes a log when one is asked for (log_file).
 
 Colours: --no-color, else NO_COLOR (no-color.org), else CLICOLOR_FORCE and CLICOLOR
 (bixense.com/clicolors), else a terminal has them, and one with TERM=dumb has not.
@@ -76,8 +76,11 @@ def settle_stderr() -> None:
 
 def is_live(stream: TextIO | None = None) -> bool:
     """Whether a line can be drawn anew there: on stderr, where nothing else is named."""
-    stream = stream or sys.stderr
-    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return _is_terminal(stream or sys.stderr) and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return not stream.closed and stream.isatty()
 
 
 def fitting(text: str) -> str:
@@ -132,7 +135,7 @@ def take_no_color(command: click.Command) -> None:
 def has_colors(stream: TextIO) -> bool:
     ctx = click.get_current_context(silent=True)
     wanted = colors_of(None, os.environ) if ctx is None else ctx.color
-    return stream.isatty() if wanted is None else wanted
+    return _is_terminal(stream) if wanted is None else wanted
 
 
 # What is said.

@@ -18,7 +18,6 @@ from vfio_kit.cli import console
 
 _REDRAW = 0.25
 _PLAIN_EVERY = 30.0
-"""Seconds between two lines where there is no terminal."""
 _LEAST_BAR, _MOST_BAR = 8, 24
 _LEAST_WORDS = 12
 _SOON = 0.2
@@ -97,14 +96,13 @@ class Running:
 
 def line_of(running: Running, columns: int) -> str:
     """`  12.3 s  what …  ━━━━────  detail`, as stderr's encoding has it, within the columns."""
-    what = console.fitting(console.without_control(running.what))
+    what = console.fitting(f"{console.without_control(running.what)} …")
     detail = console.fitting(console.without_control(running.detail()))
     time_ = f"{time.monotonic() - running.since:6.1f} s  "
-    dots = console.fitting(" …")
-    room = columns - len(time_) - len(dots)
+    room = columns - len(time_)
     # The words give way before the numbers do.
     words = clipped(what, max(_LEAST_WORDS, room - (cells(detail) + 2 if detail else 0)))
-    line = f"{time_}{words}{dots}"
+    line = f"{time_}{words}"
     part = running.shown.part() if running.shown else None
     free = columns - cells(line) - cells(detail) - 4
     if part is not None and free >= _LEAST_BAR:
@@ -135,13 +133,17 @@ def clipped(text: str, columns: int) -> str:
     kept = text[: max(0, columns - len(end))]
     while kept and cells(kept) > columns - len(end):
         kept = kept[:-1]
-    return (kept + end)[:columns]
+    return (kept.rstrip() + end)[:columns]
 
 
 class LiveLine:
-    """What runs now, if anything does; there is one for the process, as there is one stderr."""
+    """What runs now, if anything does; there is one for the process, as there is one stderr.
 
-    def __init__(self) -> None:
+    plain_every: seconds between two lines where there is no terminal.
+    """
+
+    def __init__(self, plain_every: float = _PLAIN_EVERY) -> None:
+        self._plain_every = plain_every
         # A signal's handler may speak while this thread draws: the same thread gets it again.
         self._lock = threading.RLock()
         self._running: Running | None = None
@@ -156,7 +158,7 @@ class LiveLine:
             new = self._running is None or self._running.since != running.since
             self._running = running
             if new:
-                self._next = running.since + (_SOON if console.is_live() else _PLAIN_EVERY)
+                self._next = running.since + (_SOON if console.is_live() else self._plain_every)
             self._draw()
         self._start()
 
@@ -201,7 +203,7 @@ class LiveLine:
             self._drawn = True
             console.write(f"\r\x1b[K{line_of(running, _columns() - 1)}")
         else:
-            self._next = now + _PLAIN_EVERY
+            self._next = now + self._plain_every
             detail = running.detail()
             said = f"{running.what} …{f'  {detail}' if detail else ''}"
             console.step(said, now - running.since)
