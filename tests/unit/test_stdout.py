@@ -117,18 +117,6 @@ def words(tmp_path: Path, images: Path, mirror: HttpServer) -> Callable[[Row], l
     return lambda row: row.argv.format(**places).split()
 
 
-def started(*words: str, **streams: int | None) -> "subprocess.CompletedProcess[str]":
-    environ = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
-    return subprocess.run(
-        [sys.executable, "-m", "vfio_kit", *words],
-        check=False,
-        text=True,
-        env=environ,
-        timeout=60,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **streams},  # type: ignore[call-overload]
-    )
-
-
 @pytest.mark.parametrize(
     "row",
     [pytest.param(row, id=row.argv.split(" -")[0]) for rows in ROWS.values() for row in rows],
@@ -167,7 +155,14 @@ def test_a_stream_that_is_closed_or_full_does_not_break_the_work(
 def test_nobody_reads_what_is_said(words: Callable[[Row], list[str]], images: Path) -> None:
     read, write = os.pipe()
     os.close(read)
-    done = started(*words(Row(FETCH)), stderr=write)
+    done = subprocess.run(
+        [sys.executable, "-m", "vfio_kit", *words(Row(FETCH))],
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=write,
+        text=True,
+        timeout=60,
+    )
     os.close(write)
     assert (done.returncode, done.stdout) == (0, f"{images / NAME}\n")
 
