@@ -5,11 +5,11 @@ QEMU is looked at as soon as it runs, and taken away again before its guest has 
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from . import pieces
 from .conftest import LabHost
 from .hoststate import SNAPSHOT, differences
 from .test_main_job import DIRECT
@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.lab_long, pytest.mark.topology("two-nodes")]
 
 GPU, AUDIO = "0000:41:00.0", "0000:41:00.1"
 NODES = "/sys/devices/system/node"
-INSIDE = Path(__file__).parent / "inside"
 _MODULE = """
 import json, sys
 from vfio_kit.apply import hugepages
@@ -62,17 +61,10 @@ def nodes(gpuhost: LabHost) -> Iterator[LabHost]:
 @pytest.fixture
 def in_pieces(nodes: LabHost) -> Iterator[int]:
     """How many MiB of the second node, four fifths of what was free, have a page in use in each."""
-    nodes.put(INSIDE / "fragment.py", "/root/fragment.py")
     free = nodes.run(f"awk '/MemFree/ {{print $4}}' {NODES}/node1/meminfo").stdout
     mib = int(free) * 4 // 5 >> 10
-    nodes.run(
-        "mkfifo /root/hold; (exec sleep 900 > /root/hold) 2> /dev/null & echo $! > /root/hold.pid; "
-        f"python3 /root/fragment.py 3 {mib} < /root/hold > /root/ready 2>&1 & "
-        "until grep -q ready /root/ready; do sleep 0.5; done",
-        timeout=300,
-    )
-    yield mib
-    nodes.run("cd /root; kill $(cat hold.pid); rm hold hold.pid ready fragment.py")
+    with pieces.in_pieces(nodes, 3, mib):
+        yield mib
 
 
 class TestTheHostAsItIsRead:
