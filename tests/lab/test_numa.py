@@ -22,7 +22,7 @@ _MODULE = """
 import json, sys
 from vfio_kit.apply import hugepages
 from vfio_kit.errors import HostError
-from vfio_kit.model.vm import CpuTopology, Hugepages, Placement
+from vfio_kit.model.placement import CpuTopology, Hugepages, Placement
 def prepare(*by_node, size_kib=2048, others=()):
     nodes = tuple(node for node, _ in by_node)
     placement = Placement(CpuTopology(1, 1, 1), nodes, tuple(by_node))

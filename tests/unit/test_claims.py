@@ -13,7 +13,8 @@ from vfio_kit.cli.spec_options import claims_beside
 from vfio_kit.errors import HostError, Refused
 from vfio_kit.knowledge.findings import HELD_OPEN
 from vfio_kit.model import PciAddress
-from vfio_kit.model.vm import Claim, DeviceIdentity, StepKind
+from vfio_kit.model.placement import Claim
+from vfio_kit.model.vm import DeviceIdentity, StepKind
 
 GPU, AUDIO = PciAddress(0, 1, 0, 0), PciAddress(0, 1, 0, 1)
 OTHER = replace(

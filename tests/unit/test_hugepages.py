@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from vfio_kit.apply.hugepages import boot_parameters, give_back, pool_size, prepare, take
 from vfio_kit.errors import HostError
-from vfio_kit.model.vm import Claim, CpuTopology, Hugepages, Placement
+from vfio_kit.model.placement import Claim, CpuTopology, Hugepages, Placement
 
 BOOT = "c0ffee00-0000-4000-8000-000000000000"
 

@@ -15,7 +15,8 @@ from vfio_kit.apply.journal import Entry, VmFolder, VmRecord, folders
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.model import PciAddress
 from vfio_kit.model.health import Planned
-from vfio_kit.model.vm import DeviceIdentity, Hugepages, StepKind
+from vfio_kit.model.placement import Hugepages
+from vfio_kit.model.vm import DeviceIdentity, StepKind
 
 RECORD = VmRecord(
     name="vm",

@@ -11,7 +11,8 @@ from tests.unit.values import function, host, spec
 from vfio_kit.apply.memory import HOST_RESERVE_MIB, require_memory, require_mount
 from vfio_kit.errors import HostError
 from vfio_kit.model import NumaNode
-from vfio_kit.model.vm import Claim, CpuTopology, DomainPlan, Hugepages, Placement
+from vfio_kit.model.placement import Claim, CpuTopology, Hugepages, Placement
+from vfio_kit.model.vm import DomainPlan
 from vfio_kit.plan import make_plan
 
 

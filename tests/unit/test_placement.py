@@ -19,7 +19,8 @@ from vfio_kit.errors import UsageError
 from vfio_kit.host.machine import read_machine
 from vfio_kit.host.snapshot.take import take_snapshot
 from vfio_kit.model import Cpu, Finding, Host, NumaNode, PciDevice, Platform
-from vfio_kit.model.vm import Claim, CpuTopology, Placement, StepKind, UpPlan
+from vfio_kit.model.placement import Claim, CpuTopology, Placement
+from vfio_kit.model.vm import StepKind, UpPlan
 from vfio_kit.plan import make_plan
 from vfio_kit.plan.placement import Demand, place_guest
 

@@ -29,14 +29,13 @@ from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES
 from vfio_kit.knowledge.guest_memory import CARD_MEMORY, CardMemory
 from vfio_kit.knowledge.guests import GUESTS
 from vfio_kit.model import Bar, Holder, Host, Level, Platform
+from vfio_kit.model.placement import Claim, Hugepages
 from vfio_kit.model.vm import (
     BakedImage,
     Boot,
     BootMode,
-    Claim,
     CudaWay,
     HostDevice,
-    Hugepages,
     Software,
     StepKind,
     UpPlan,

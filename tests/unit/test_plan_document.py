@@ -17,7 +17,8 @@ from tests.unit.test_cli import vfio_kit as run
 from tests.unit.values import function, host, spec
 from vfio_kit.cli.plan_command import plan_json, saved_plan
 from vfio_kit.errors import UsageError
-from vfio_kit.model.vm import CpuTopology, Placement, UpPlan
+from vfio_kit.model.placement import CpuTopology, Placement
+from vfio_kit.model.vm import UpPlan
 from vfio_kit.plan import make_plan
 from vfio_kit.plan.document import differences
 

@@ -18,7 +18,8 @@ from vfio_kit.cli.preflight import (
 )
 from vfio_kit.errors import Refused, UsageError, VfioKitError
 from vfio_kit.model import Holder, Host
-from vfio_kit.model.vm import Claim, CpuTopology, Placement, UpPlan
+from vfio_kit.model.placement import Claim, CpuTopology, Placement
+from vfio_kit.model.vm import UpPlan
 from vfio_kit.plan import make_plan
 from vfio_kit.plan.document import plan_document
 

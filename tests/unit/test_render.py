@@ -32,7 +32,8 @@ from vfio_kit.host.read import read_host
 from vfio_kit.knowledge.guests import GUESTS
 from vfio_kit.knowledge.provisioning import CUDA_ROWS, DRIVER_ROWS
 from vfio_kit.model import Cpu, Platform
-from vfio_kit.model.vm import BackingImage, CpuTopology, CudaWay, Placement, Software, UpPlan
+from vfio_kit.model.placement import CpuTopology, Placement
+from vfio_kit.model.vm import BackingImage, CudaWay, Software, UpPlan
 from vfio_kit.plan import make_plan
 from vfio_kit.render import OUTPUTS, qemu_arguments, render
 from vfio_kit.render.placement import cpu_list

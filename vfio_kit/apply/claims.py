@@ -7,7 +7,8 @@ from typing import Any
 from vfio_kit.apply.journal import VmFolder, VmRecord, folders
 from vfio_kit.errors import HostError, Refused, UsageError
 from vfio_kit.model import PciAddress
-from vfio_kit.model.vm import Claim, StepKind
+from vfio_kit.model.placement import Claim
+from vfio_kit.model.vm import StepKind
 
 
 def claims_of(state_dir: Path, but: str | None = None) -> tuple[Claim, ...]:

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from vfio_kit.apply.boot import boot_id
 from vfio_kit.errors import HostError
-from vfio_kit.model.vm import Claim, Hugepages, Placement
+from vfio_kit.model.placement import Claim, Hugepages, Placement
 
 Data = dict[str, Any]
 """What the journal keeps of it: `size_kib`, `boot`, and for each node, by its number or "any",

@@ -8,7 +8,8 @@ from pathlib import Path
 from vfio_kit.apply.hugepages import ANY, boot_parameters, pool_size, prepare
 from vfio_kit.errors import HostError
 from vfio_kit.model import NumaNode
-from vfio_kit.model.vm import Claim, DomainPlan, Hugepages
+from vfio_kit.model.placement import Claim, Hugepages
+from vfio_kit.model.vm import DomainPlan
 
 HOST_RESERVE_MIB = 256
 """What stays for the host, beside the guest."""

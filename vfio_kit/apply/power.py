@@ -21,7 +21,8 @@ from vfio_kit.apply.steps import hugepages_data, naming_drivers, start_data
 from vfio_kit.apply.transaction import UNDOING, UNDONE, Begins, Progress, undo, untold
 from vfio_kit.errors import HostError, HypervisorError, Refused, UsageError
 from vfio_kit.model import Host
-from vfio_kit.model.vm import CpuTopology, Placement, StepKind
+from vfio_kit.model.placement import CpuTopology, Placement
+from vfio_kit.model.vm import StepKind
 
 _POLL = 0.2
 _PRESS_AGAIN = 20.0

@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from vfio_kit.model import PciAddress
 from vfio_kit.model.health import Planned
-from vfio_kit.model.vm import DeviceIdentity, Hugepages, UpPlan
+from vfio_kit.model.placement import Hugepages
+from vfio_kit.model.vm import DeviceIdentity, UpPlan
 
 SCHEMA = "vfio-kit/vm/2"
 _OLDER = "vfio-kit/vm/1"

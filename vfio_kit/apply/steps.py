@@ -22,15 +22,8 @@ from vfio_kit.apply.images import create_overlay, write_seed
 from vfio_kit.apply.journal import VmFolder
 from vfio_kit.apply.keys import KeyPair, load_key, new_key
 from vfio_kit.errors import HostError, UsageError
-from vfio_kit.model.vm import (
-    BackingImage,
-    Hugepages,
-    Placement,
-    RenderedFile,
-    SeedKeys,
-    StepKind,
-    UpPlan,
-)
+from vfio_kit.model.placement import Hugepages, Placement
+from vfio_kit.model.vm import BackingImage, RenderedFile, SeedKeys, StepKind, UpPlan
 
 if TYPE_CHECKING:
     from vfio_kit.apply.bundle import Bundle

@@ -18,7 +18,8 @@ from vfio_kit.cli.common import (
 )
 from vfio_kit.cli.spec_options import plan_from, spec_from, spec_options
 from vfio_kit.errors import UsageError
-from vfio_kit.model.vm import CpuTopology, DomainPlan, Software, UpPlan
+from vfio_kit.model.placement import CpuTopology
+from vfio_kit.model.vm import DomainPlan, Software, UpPlan
 
 if TYPE_CHECKING:
     from vfio_kit.spec import GuestSpec

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from vfio_kit.apply.journal import VmFolder
     from vfio_kit.apply.steps import Work
     from vfio_kit.model import Host
-    from vfio_kit.model.vm import Claim, Software, UpPlan
+    from vfio_kit.model.placement import Claim
+    from vfio_kit.model.vm import Software, UpPlan
 
 
 def require_files(plan: "UpPlan") -> None:

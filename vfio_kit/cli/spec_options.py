@@ -14,7 +14,8 @@ from vfio_kit.errors import HostError, UsageError
 from vfio_kit.knowledge.findings import HELD_OPEN
 
 if TYPE_CHECKING:
-    from vfio_kit.model.vm import BakedImage, Claim, UpPlan
+    from vfio_kit.model.placement import Claim
+    from vfio_kit.model.vm import BakedImage, UpPlan
     from vfio_kit.spec import BakeSpec, GuestSpec
 
 Command = Callable[..., Any]

@@ -20,16 +20,8 @@ from vfio_kit.knowledge.guest_memory import LEAST_MIB
 from vfio_kit.knowledge.guests import GUESTS
 from vfio_kit.knowledge.provisioning import NO_DRIVER, PROVISIONED_DISK_GIB
 from vfio_kit.model import Finding, GpuReport, Host, Level, PciAddress, PciDevice
-from vfio_kit.model.vm import (
-    BakedImage,
-    Claim,
-    CpuTopology,
-    CudaWay,
-    DeviceIdentity,
-    DomainPlan,
-    Software,
-    UpPlan,
-)
+from vfio_kit.model.placement import Claim, CpuTopology
+from vfio_kit.model.vm import BakedImage, CudaWay, DeviceIdentity, DomainPlan, Software, UpPlan
 from vfio_kit.plan.domain import DISK_SLOT as DISK_SLOT
 from vfio_kit.plan.domain import FIRST_PORT_SLOT as FIRST_PORT_SLOT
 from vfio_kit.plan.domain import NET_SLOT as NET_SLOT

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice, pairwise
 
 from vfio_kit.model import Cpu
-from vfio_kit.model.vm import CpuTopology
+from vfio_kit.model.placement import CpuTopology
 
 
 @dataclass(frozen=True, slots=True)

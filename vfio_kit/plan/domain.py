@@ -11,16 +11,8 @@ from vfio_kit.analysis.readiness.resources import wide_window
 from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.guests import DIRECT_BOOT_CMDLINE, GUESTS
 from vfio_kit.model import PciAddress, PciDevice
-from vfio_kit.model.vm import (
-    PAGE_SIZES,
-    Boot,
-    BootMode,
-    DomainPlan,
-    HostDevice,
-    Hugepages,
-    Software,
-    console_log,
-)
+from vfio_kit.model.placement import PAGE_SIZES, Hugepages
+from vfio_kit.model.vm import Boot, BootMode, DomainPlan, HostDevice, Software, console_log
 
 if TYPE_CHECKING:
     from vfio_kit.spec import GuestSpec

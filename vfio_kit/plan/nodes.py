@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vfio_kit.model import NumaNode
-from vfio_kit.model.vm import Claim
+from vfio_kit.model.placement import Claim
 
 _LEAST_RESERVE_MIB, _MOST_RESERVE_MIB = 256, 2048
 _FARTHEST = 255

@@ -12,7 +12,7 @@ from functools import cached_property
 from vfio_kit.errors import UsageError
 from vfio_kit.knowledge.findings import OTHER_NODE, SEVERAL_NODES, finding
 from vfio_kit.model import Finding, PciAddress, PciDevice, Platform
-from vfio_kit.model.vm import Claim, CpuTopology, Placement
+from vfio_kit.model.placement import Claim, CpuTopology, Placement
 from vfio_kit.plan.cores import Core, cores_of, host_cores, pinned
 from vfio_kit.plan.nodes import Room, fewest, ranked, rooms, without_guests
 from vfio_kit.plan.placement_words import (

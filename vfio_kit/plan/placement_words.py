@@ -12,7 +12,7 @@ from vfio_kit.knowledge.findings import (
     finding,
 )
 from vfio_kit.model import Finding, NumaNode, PciAddress
-from vfio_kit.model.vm import PAGE_SIZES
+from vfio_kit.model.placement import PAGE_SIZES
 from vfio_kit.plan.cores import cpu_list
 from vfio_kit.plan.nodes import Room
 

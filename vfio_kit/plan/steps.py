@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from vfio_kit.knowledge.provisioning import NO_DRIVER
 from vfio_kit.model import PciDevice
-from vfio_kit.model.vm import DomainPlan, Hugepages, Software, Step, StepKind
+from vfio_kit.model.placement import Hugepages
+from vfio_kit.model.vm import DomainPlan, Software, Step, StepKind
 
 if TYPE_CHECKING:
     from vfio_kit.spec import GuestSpec

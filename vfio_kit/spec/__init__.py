@@ -23,7 +23,8 @@ from vfio_kit.errors import UsageError, did_you_mean
 from vfio_kit.knowledge.guests import DEFAULT_GUEST, GUESTS
 from vfio_kit.knowledge.provisioning import CUDAS, DEFAULT_DRIVER, DRIVERS, NO_CUDA, NO_DRIVER
 from vfio_kit.model import PciAddress
-from vfio_kit.model.vm import PAGE_SIZES, BootMode
+from vfio_kit.model.placement import PAGE_SIZES
+from vfio_kit.model.vm import BootMode
 from vfio_kit.spec.fields import (
     AbsolutePath,
     Capability,
