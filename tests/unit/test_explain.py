@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 import vfio_kit
-from tests.unit.findings_page import findings_page
+from tests.docs.written.findings import findings_page
 from tests.unit.test_cli import document
 from tests.unit.test_cli import vfio_kit as run
 from vfio_kit.cli import _COMMANDS
@@ -23,7 +23,6 @@ from vfio_kit.knowledge.findings.prose import Block, blocks
 from vfio_kit.model import Level
 
 PACKAGE = Path(vfio_kit.__file__).parent
-PAGE = PACKAGE.parent / "docs/findings.md"
 SCHEMA = json.loads((PACKAGE / "schemas/explain-1.schema.json").read_text("utf-8"))
 CODES = [kind.code for kind in FINDING_KINDS]
 MODULES = dict(
@@ -145,14 +144,6 @@ def test_commands_parse(kind: FindingKind) -> None:
 
 
 # docs/findings.md
-
-
-def test_the_page_is_written_from_the_table(request: pytest.FixtureRequest) -> None:
-    if request.config.getoption("--update-goldens"):
-        PAGE.write_text(findings_page(), encoding="utf-8")
-    assert PAGE.read_text("utf-8") == findings_page(), (
-        "pytest tests/unit --update-goldens writes it anew"
-    )
 
 
 def test_the_page_lists_all_and_has_an_anchor_for_each() -> None:

@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Iterator
-from itertools import chain, repeat
+from itertools import chain, groupby
 
 from vfio_kit.knowledge.findings import CHAPTERS, FINDING_KINDS, LEVELS, FindingKind
 from vfio_kit.knowledge.findings.prose import blocks
@@ -10,7 +10,7 @@ from vfio_kit.knowledge.findings.prose import blocks
 _TOP = """\
 # Findings
 
-<!-- Written by pytest tests/unit --update-goldens; the table is in vfio_kit/knowledge/findings. -->
+<!-- Written by scripts/docs --write; the table is in vfio_kit/knowledge/findings. -->
 
 What `vfio-kit scan` and `vfio-kit plan` find has a code that never changes its meaning; `vfio-kit
 explain CODE` tells the same as this page. ADDR stands for the address of the device that a finding
@@ -55,8 +55,8 @@ def _section(kind: FindingKind) -> Iterator[str]:
     yield "What to do:"
     yield ""
     for number, step in enumerate(kind.remedy, 1):
-        label = f"{number}. " if len(kind.remedy) > 1 else ""
-        yield from _paragraphs(step, label, " " * len(label))
+        label = f"{number}.  " if len(kind.remedy) > 1 else ""
+        yield from _paragraphs(step, label, "    " if label else "")
     yield "Sources:"
     yield ""
     yield from (f"- <{source}>" for source in kind.sources)
@@ -64,19 +64,21 @@ def _section(kind: FindingKind) -> Iterator[str]:
 
 
 def _paragraphs(text: str, first: str, rest: str) -> Iterator[str]:
-    """Kept lines are a block of code, four spaces in; consecutive ones are one block."""
-    kept = False
-    for margin, block in zip(chain([first], repeat(rest)), blocks(text), strict=False):
-        if kept and not block.verbatim:
+    """Consecutive lines that are kept are one fence. Four spaces in below a number: what the
+    site's Markdown and GitHub's both take for a part of the step."""
+    margin = first
+    for verbatim, group in groupby(blocks(text), lambda block: block.verbatim):
+        if verbatim:
+            yield f"{margin}```text"
+            yield from (f"{rest}{block.text}" for block in group)
+            yield f"{rest}```"
             yield ""
-        kept = block.verbatim
-        if kept:
-            yield f"{margin}    {block.text}"
-            continue
-        yield from _wrapped(block.text, margin, rest)
-        yield ""
-    if kept:
-        yield ""
+        else:
+            for block in group:
+                yield from _wrapped(block.text, margin, rest)
+                yield ""
+                margin = rest
+        margin = rest
 
 
 def _wrapped(text: str, first: str = "", rest: str = "") -> list[str]:

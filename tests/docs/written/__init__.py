@@ -1,0 +1,42 @@
+"""WRITTEN: the pages of the manual that are made from tables, schemas and the commands themselves.
+
+`python -m tests.docs --write` (so scripts/docs --write) writes them anew; test_written.py holds
+them current.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.docs.written.causes import with_causes
+from tests.docs.written.findings import findings_page
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """path: from the checkout. page: what is due, of what is there ("" for a page to come)."""
+
+    path: str
+    page: Callable[[str], str]
+
+    def due(self, checkout: Path) -> str:
+        file = checkout / self.path
+        return self.page(file.read_text("utf-8") if file.exists() else "")
+
+
+WRITTEN: tuple[Written, ...] = (
+    Written("docs/findings.md", lambda _: findings_page()),
+    Written("docs/verify.md", with_causes),
+)
+
+
+def write_all(checkout: Path) -> list[str]:
+    """Writes what is not current; returns the paths."""
+    changed = []
+    for one in WRITTEN:
+        file, due = checkout / one.path, one.due(checkout)
+        if not file.exists() or file.read_text("utf-8") != due:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(due, encoding="utf-8")
+            changed.append(one.path)
+    return changed
