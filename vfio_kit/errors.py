@@ -26,7 +26,7 @@ class UsageError(VfioKitError):
 
 
 class Refused(VfioKitError):
-    """Checked, and the answer is no: nothing was changed."""
+    """Checked, and the answer is no."""
 
     exit_code = 3
 

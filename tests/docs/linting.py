@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -70,9 +71,11 @@ def _shell(text: str, folder: Path) -> None:
     _ask(folder, "shellcheck", "--shell=bash", _file(folder, "block.sh", text))
 
 
-def _systemd(text: str, folder: Path, name: str = "example.service") -> None:
+def _systemd(text: str, folder: Path, name: str = "") -> None:
     """name: of the unit; a block may hold a .service and a .timer, each below `# NAME`."""
-    units = _units(text, name)
+    kind = "timer" if "[Timer]" in text else "service"
+    units = {"example.service": "[Service]\nExecStart=/bin/true\n"}  # for a timer by itself
+    units |= _units(text, name or f"example.{kind}")
     for unit, content in units.items():
         # That a program is where its package puts it is not for the page to prove.
         _file(folder, unit, re.sub(r"(?m)^(Exec\w+=[-+!@:]*)/\S+", r"\1/bin/true", content))
@@ -99,14 +102,9 @@ def _crontab(text: str, folder: Path, where: str = "user") -> None:
 
 def _ansible(text: str, folder: Path) -> None:
     """A playbook, or a list of tasks."""
-    tasks = yaml.safe_load(text)
-    is_playbook = all("hosts" in play for play in tasks)
-    name = _file(folder, "play.yml" if is_playbook else "tasks.yml", f"---\n{text}")
-    if not is_playbook:
-        (folder / "tasks").mkdir()
-        (folder / name).rename(folder / "tasks/main.yml")
-        name = "tasks/main.yml"
-    _ask(folder, "ansible-lint", "--offline", "--nocolor", "--profile=production", name)
+    if not all("hosts" in play for play in yaml.safe_load(text)):
+        text = "- hosts: all\n  tasks:\n" + textwrap.indent(text, "    ")
+    _ask(folder, "ansible-playbook", "--syntax-check", "-i", "host,", _file(folder, "p.yml", text))
 
 
 def _github(text: str, folder: Path) -> None:

@@ -7,6 +7,9 @@ A block is a fence. Where a test has to run it, a comment before it says how:
     <!-- run: lab TOPOLOGY -->       in the virtual host (tests/lab/test_docs.py), in order
     <!-- run: lint KIND -->          by its consumer: a row of LINTERS in tests/docs/linting.py
     <!-- run: readme -->             README alone: by scripts/try-readme, in a fresh system
+    <!-- run: add FILE -->           added to a copy of the sources, as a reader is told to: below
+                                     `below="LINE"`, or at the file's end, or as a new file
+    <!-- run: added [MACHINE] -->    by bash, with these sources; with a machine as `snapshot`
     <!-- run: not, REASON -->        nowhere, and why
     <!-- run: output same -->        what the block before it prints; a line … stands for any number
     <!-- run: output like -->        the same, for the eye alone
@@ -18,7 +21,7 @@ of a `lint` block is a file of that name for the blocks below it on the page.
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -27,11 +30,22 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 CHECKOUT = Path(__file__).parents[2]
-KINDS = frozenset({"snapshot", "shell", "lab", "lint", "readme", "not", "output"})
+_WORDS = {
+    "snapshot": (1, 1),
+    "shell": (0, 0),
+    "lab": (1, 1),
+    "lint": (1, 2),
+    "readme": (0, 0),
+    "add": (1, 1),
+    "added": (0, 1),
+    "output": (0, 1),
+}
+"""Kind -> how many words stand behind it; `not` has a reason in their place."""
+KINDS = frozenset({*_WORDS, "not"})
 RUN_LANGUAGES = frozenset({"bash", "sh", "console", "yaml", "ini", "toml", "json"})
 """Fences of these are for a reader to type or to copy, so that a test has to say how they fare."""
 
-_OPTIONS = ("exits", "name", "file")
+_OPTIONS = ("exits", "name", "file", "below")
 _PROMPT = re.compile(r"(?m)^\s*[$#] \S")
 
 
@@ -65,7 +79,7 @@ class Block:
     language: str
     text: str
     marker: Marker | None
-    before: "Block | None" = None
+    before: "Block | None" = field(default=None, repr=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -193,9 +207,7 @@ def read_marker(comment: str) -> Marker | None:
             options[name] = value
         else:
             raise ValueError(f"unknown option {word!r}; there are {', '.join(_OPTIONS)}")
-    least, most = {"snapshot": (1, 1), "lab": (1, 1), "lint": (1, 2), "output": (0, 1)}.get(
-        kind, (0, 0)
-    )
+    least, most = _WORDS[kind]
     if not least <= len(words) <= most:
         raise ValueError(f"`run: {kind}` takes {least} to {most} words, not {words}")
     return Marker(kind, tuple(words), options)

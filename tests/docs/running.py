@@ -84,7 +84,7 @@ def run_snapshot(block: Block, folder: Path) -> Ran:
     """Runs the lines of a plain block in this process; AssertionError for an exit status."""
     assert block.marker is not None
     (machine,) = block.marker.words
-    snapshot = folder / f".{machine}.tar.gz"
+    snapshot = _snapshot_file(machine, folder)
     snapshot.write_bytes(snapshot_of(machine))
     output = []
     with chdir(folder):
@@ -92,7 +92,7 @@ def run_snapshot(block: Block, folder: Path) -> Ran:
             words = [word for word in words_of(line) if word != "sudo"][1:]
             ran = _invoke(_on(words, snapshot, line))
             _require(ran.status, block, line, ran.output)
-            output.append(ran.output)
+            output.append(_as_there(ran.output, snapshot))
     return Ran("".join(output), block.marker.exits)
 
 
@@ -116,10 +116,11 @@ def _invoke(words: list[str]) -> Ran:
     return Ran(result.output, result.exit_code)
 
 
-def run_shell(block: Block, folder: Path) -> Ran:
+def run_shell(block: Block, folder: Path, sources: Path = CHECKOUT) -> Ran:
     """Runs the block by bash: no network, nobody's rights, HOME and all else in `folder`.
 
-    In a `snapshot` block vfio-kit is a function that gives --from to those that take it.
+    vfio-kit is that of `sources`. Where the marker names a machine it is a function that gives
+    --from to the commands that take it.
     """
     assert block.marker is not None
     script = f"set -euo pipefail\n{_prelude(block, folder)}\n{block.commands}"
@@ -128,7 +129,7 @@ def run_shell(block: Block, folder: Path) -> Ran:
         "HOME": str(folder),
         "LC_ALL": "C.UTF-8",
         "COLUMNS": "80",
-        "PYTHONPATH": str(CHECKOUT),
+        "PYTHONPATH": str(sources),
     }
     done = subprocess.run(
         [*_alone(), "bash", "-c", script],
@@ -142,15 +143,27 @@ def run_shell(block: Block, folder: Path) -> Ran:
         check=False,
     )
     _require(done.returncode, block, "the block", done.stdout)
-    return Ran(done.stdout, done.returncode)
+    printed = done.stdout
+    if block.marker.words:
+        printed = _as_there(printed, _snapshot_file(block.marker.words[0], folder))
+    return Ran(printed, done.returncode)
+
+
+def _snapshot_file(machine: str, folder: Path) -> Path:
+    return folder / f".{machine}.tar.gz"
+
+
+def _as_there(printed: str, snapshot: Path) -> str:
+    """What is printed on the machine itself: next commands name no snapshot there."""
+    return printed.replace(f" --from {snapshot}", "")
 
 
 def _prelude(block: Block, folder: Path) -> str:
     """vfio-kit of this checkout, whatever else is installed; sudo does nothing."""
     run = f"{shlex.quote(sys.executable)} -c 'from vfio_kit.cli import main; main()'"
     lines = ['sudo() { "$@"; }', "export -f sudo"]
-    if block.marker is not None and block.marker.kind == "snapshot":
-        snapshot = folder / f".{block.marker.words[0]}.tar.gz"
+    if block.marker is not None and block.marker.words:
+        snapshot = _snapshot_file(block.marker.words[0], folder)
         snapshot.write_bytes(snapshot_of(block.marker.words[0]))
         lines.append(
             "vfio-kit() { local command=$1; shift; case $command in "

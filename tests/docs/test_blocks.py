@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.adding import sources_with
 from tests.docs.linting import LINTERS
 from tests.docs.pages import (
     Block,
@@ -74,13 +75,47 @@ def test_a_shell_runs_it_as_it_stands(page: Page, block: Block, tmp_path: Path) 
     run_shell(block, tmp_path)
 
 
+@pytest.mark.edge
+@each(marked("added"))
+def test_what_is_added_as_told_is_taken_up(page: Page, block: Block, tmp_path: Path) -> None:
+    """The instructions of docs/contributing: a row in a table, and the commands have it."""
+    sources = sources_with(page, block, tmp_path / "sources")
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    ran = run_shell(block, folder, sources)
+    shown = next((one for one in page.blocks if one.before == block), None)
+    if shown and shown.marker and shown.marker.kind == "output":
+        assert looks_like(ran.output, shown.text), f"{shown.id}: {_INSTEAD}:\n{ran.output}"
+
+
+@pytest.mark.edge
+@each(marked("added"))
+def test_without_it_the_commands_have_nothing_of_it(
+    page: Page, block: Block, tmp_path: Path
+) -> None:
+    shown = next((one for one in page.blocks if one.before == block), None)
+    try:
+        ran = run_shell(block, tmp_path)
+    except AssertionError:
+        return
+    assert shown and not looks_like(ran.output, shown.text), f"{block.id} shows nothing new"
+
+
+_INSTEAD = "this is printed instead (a line … stands for any lines)"
+
+
 def _shown() -> list[tuple[Page, Block]]:
     """Output that is compared: `same` is meant where nothing is said."""
     return [
         (page, one)
         for page, one in marked("output")
-        if one.marker and one.marker.words != ("like",)
+        if one.marker and one.marker.words != ("like",) and not _of_added(one)
     ]
+
+
+def _of_added(block: Block) -> bool:
+    """Whether what is shown is compared where the sources are added to."""
+    return bool(block.before and block.before.marker and block.before.marker.kind == "added")
 
 
 def _compare(page: Page, block: Block, folder: Path) -> None:
@@ -89,9 +124,7 @@ def _compare(page: Page, block: Block, folder: Path) -> None:
     lay_out(page, before, folder)
     in_process = before.marker.kind == "snapshot" and is_plain(before)
     printed = (run_snapshot if in_process else run_shell)(before, folder).output
-    assert looks_like(printed, block.text), (
-        f"{block.id}: this is printed instead (a line … stands for any lines):\n{printed}"
-    )
+    assert looks_like(printed, block.text), f"{block.id}: {_INSTEAD}:\n{printed}"
 
 
 def _plain_before(block: Block) -> bool:

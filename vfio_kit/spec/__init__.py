@@ -85,7 +85,9 @@ class SshSpec(_Section):
     """[ssh]: who may log in, beside the key that vfio-kit makes for the VM."""
 
     user: UserName | None = None
+    """Who is made in the guest, with sudo; by default the guest system's own default user."""
     authorized_keys: list[PublicKey] = []
+    """Public keys whose holders may log in, too."""
     identity: AbsolutePath | None = None
     """A private key that is there already, to log in with."""
 
@@ -103,6 +105,7 @@ class GuestSpec(_Section):
     """A VM as the operator wants it. Sizes: memory in MiB, disk in GiB."""
 
     name: VmName
+    """The VM's name, and the guest's host name; `up NAME` and `--name` win over it."""
     gpus: Annotated[list[GpuAddress], Field(min_length=1)]
     guest: GuestSystem = DEFAULT_GUEST
     image: AbsolutePath | None = None

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.docs.written.causes import with_causes
+from tests.docs.written.commands import commands_page
+from tests.docs.written.documents import documents_page
+from tests.docs.written.exits import with_exits
 from tests.docs.written.findings import findings_page
+from tests.docs.written.spec_file import spec_page
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,10 @@ class Written:
 WRITTEN: tuple[Written, ...] = (
     Written("docs/findings.md", lambda _: findings_page()),
     Written("docs/verify.md", with_causes),
+    Written("docs/exit-codes.md", with_exits),
+    Written("docs/reference/commands.md", lambda _: commands_page()),
+    Written("docs/reference/spec.md", lambda _: spec_page()),
+    Written("docs/reference/json.md", lambda _: documents_page()),
 )
 
 
