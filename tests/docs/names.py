@@ -37,7 +37,13 @@ FOREIGN: Mapping[str, str] = {
 """Options of other programs, which the manual names in code: option -> whose it is."""
 
 ENVIRONMENT = frozenset(
-    {"VFIO_KIT_ROOT", "VFIO_KIT_STATE_DIR", "VFIO_KIT_IMAGE_DIR", "VFIO_KIT_CACHE"}
+    {
+        "VFIO_KIT_ROOT",
+        "VFIO_KIT_STATE_DIR",
+        "VFIO_KIT_IMAGE_DIR",
+        "VFIO_KIT_LOCK_DIR",
+        "VFIO_KIT_CACHE",
+    }
 )
 BETWEEN_OURSELVES = frozenset({"VFIO_KIT_UNIT"})
 """Variables that vfio-kit sets for itself: the unit for what it starts."""

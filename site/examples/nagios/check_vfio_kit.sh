@@ -6,8 +6,9 @@ set -u
 
 said=$(vfio-kit verify "$@" 2>&1)
 status=$?
-# The last line is the verdict; a bar would begin the performance data.
-verdict=$(printf '%s\n' "$said" | tail -n 1 | tr '|' '/')
+# The last line is the verdict, where there is one; a bar would begin the performance data.
+error=$(printf '%s\n' "$said" | grep '^error: ' | head -n 1)
+verdict=$(printf '%s\n' "${error:-$said}" | tail -n 1 | tr '|' '/')
 case $status in
   0)
     if printf '%s\n' "$said" | grep -q 'healthy.*, with a warning: '; then code=1 word=WARNING; else code=0 word=OK; fi
