@@ -11,6 +11,7 @@ import pytest
 from tests.machines import m4000_isolated, write_machine
 from vfio_kit import __version__
 from vfio_kit.knowledge.cloud_images import CLOUD_IMAGES
+from vfio_kit.revision import commit_of
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -90,3 +91,25 @@ def test_the_wheel_carries_its_own_templates(place: Path) -> None:
     for row in CLOUD_IMAGES.values():
         if row.key is not None:
             assert (package / "keys" / row.key.file.name).read_bytes() == row.key.file.read_bytes()
+
+
+def test_the_wheel_brings_manual_pages_and_completions(place: Path) -> None:
+    share = place / "venv/share"
+    for source, installed in (
+        ("man", share / "man/man1"),
+        ("completions/vfio-kit.bash", share / "bash-completion/completions/vfio-kit"),
+        ("completions/_vfio-kit", share / "zsh/site-functions/_vfio-kit"),
+        ("completions/vfio-kit.fish", share / "fish/vendor_completions.d/vfio-kit.fish"),
+    ):
+        assert contents(installed) == contents(CHECKOUT / "packaging" / source)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    files = path.glob("vfio-kit*") if path.is_dir() else [path]
+    return {file.name if path.is_dir() else "": file.read_bytes() for file in files}
+
+
+def test_the_wheel_knows_the_commit_that_it_was_built_from(place: Path) -> None:
+    commit = commit_of(CHECKOUT)
+    built = f"vfio-kit {__version__}" + (f" (commit {commit[:12]})" if commit else "")
+    assert run(place / "venv/bin/vfio-kit", "--version", cwd=place).strip() == built
