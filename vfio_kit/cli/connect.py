@@ -174,7 +174,7 @@ def _content(file: Path) -> bytes:
 
 def _login(host: "RemoteHost") -> str:
     """-t: sudo there may ask for a password."""
-    from vfio_kit.remote.ssh import destination, login_words
+    from vfio_kit.remote.login import destination, login_words
 
     ssh, *words = login_words(host)
     return shlex.join([ssh, "-t", *words, destination(host)])

@@ -66,8 +66,9 @@ def fetch_snapshot(host: "RemoteHost") -> Path:
 
     The file is nowhere but in this process.
     """
+    from vfio_kit.remote.login import Rights
     from vfio_kit.remote.protocol import Request
-    from vfio_kit.remote.ssh import Call, Rights
+    from vfio_kit.remote.ssh import Call
 
     data = bytearray()
 

@@ -14,15 +14,14 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from enum import Enum
 
 from vfio_kit.errors import HostError
-from vfio_kit.remote.protocol import Request, is_hello, require_same_protocol
+from vfio_kit.remote.login import Rights, destination, login_words
+from vfio_kit.remote.protocol import Request
+from vfio_kit.remote.streams import Sink, Streams
 from vfio_kit.remote.uri import RemoteHost
 
 _DETAILS = logging.getLogger(__name__)
-Sink = Callable[[bytes], None]
-
 _SETTINGS = {
     "BatchMode": "yes",
     "StrictHostKeyChecking": "yes",
@@ -39,26 +38,8 @@ _SETTINGS = {
     "ForwardAgent": "no",
     "ForwardX11": "no",
 }
-_NOT_INSTALLED, _NO_SUDO, _UNKNOWN_COMMAND, _SSH_FAILED = 92, 93, 2, 255
-_FIND = f"PATH=$PATH:/usr/local/bin; v=$(command -v vfio-kit) || exit {_NOT_INSTALLED}; "
-_IF_ROOT = '[ "$(id -u)" = 0 ] && exec "$v" remote; '
-_MOST_NOISE = 64 * 1024
-"""Bytes that a login shell's profile may print in front."""
 _POLL = 0.2
 _CHUNK = 1 << 16
-
-
-class Rights(Enum):
-    """With whose rights a command runs on the host; the value is the constant line of shell."""
-
-    ROOT = (
-        f"{_FIND}{_IF_ROOT}command -v sudo >/dev/null || exit {_NO_SUDO}; "
-        'exec sudo -n -- "$v" remote'
-    )
-    ROOT_IF_ALLOWED = (
-        f'{_FIND}{_IF_ROOT}sudo -n -l -- "$v" remote >/dev/null 2>&1 '
-        '&& exec sudo -n -- "$v" remote; exec "$v" remote'
-    )
 
 
 _running: "set[subprocess.Popen[bytes]]" = set()
@@ -69,22 +50,6 @@ def _end_running() -> None:
     """Of threads that nobody waits for any longer (list, after Ctrl-C)."""
     for process in list(_running):
         _kill(process)
-
-
-def login_words(host: RemoteHost) -> list[str]:
-    """ssh with what the URI says, up to the host: how the operator logs in there, too."""
-    words = ["ssh"]
-    if host.port is not None:
-        words += ["-p", str(host.port)]
-    if host.keyfile is not None:
-        words += ["-i", host.keyfile, "-o", "IdentitiesOnly=yes"]
-    if host.known_hosts is not None:
-        words += ["-o", f"UserKnownHostsFile={host.known_hosts}"]
-    return words
-
-
-def destination(host: RemoteHost) -> str:
-    return host.host if host.user is None else f"{host.user}@{host.host}"
 
 
 class Call:
@@ -140,7 +105,7 @@ class Call:
         KeyboardInterrupt after let_go.
         """
         end = None if patience is None else time.monotonic() + patience
-        streams = _Streams(self.host, out, err)
+        streams = Streams(self.host, out, err)
         try:
             with selectors.DefaultSelector() as selector:
                 self._register(selector)
@@ -165,7 +130,7 @@ class Call:
         selector.register(process.stdout, selectors.EVENT_READ)
         selector.register(process.stderr, selectors.EVENT_READ)
 
-    def _step(self, selector: selectors.BaseSelector, streams: "_Streams") -> bool:
+    def _step(self, selector: selectors.BaseSelector, streams: "Streams") -> bool:
         """Moves some bytes; whether there may be more."""
         ended = self._process.poll() is not None
         ready = selector.select(0 if ended else _POLL)
@@ -212,87 +177,6 @@ class Call:
         if self._process.poll() is None:
             _kill(self._process)
         _running.discard(self._process)
-
-
-class _Streams:
-    """Tells the command's output from what ssh, a profile or sudo say before it.
-
-    begun: whether vfio-kit has said that it is there.
-    """
-
-    def __init__(self, host: RemoteHost, out: Sink, err: Sink) -> None:
-        self._host, self._out, self._err = host, out, err
-        self.begun = False
-        self._head = b""
-        self._complaints = b""
-
-    def said(self, data: bytes) -> None:
-        if self.begun:
-            self._out(data)
-            return
-        self._head += data
-        while not self.begun and b"\n" in self._head:
-            line, _, self._head = self._head.partition(b"\n")
-            if is_hello(line):
-                require_same_protocol(str(self._host), line)
-                self.begun = True
-        if not self.begun:
-            self._head = self._head[-_MOST_NOISE:]
-            return
-        if self._complaints:
-            self._err(self._complaints)
-        if self._head:
-            self._out(self._head)
-
-    def complained(self, data: bytes) -> None:
-        if self.begun:
-            self._err(data)
-        else:
-            self._complaints = (self._complaints + data)[-_MOST_NOISE:]
-
-    def ended(self, status: int) -> int:
-        """The command's exit status; HostError where there was no command, or not to its end."""
-        host = self._host
-        if self.begun:
-            if status == _SSH_FAILED or status < 0:
-                raise HostError(
-                    f"{host}: the connection was lost, or vfio-kit was killed there",
-                    "nothing is lost: its journal is on the host\n"
-                    f"vfio-kit list --connect {shlex.quote(host.uri)} says what is there",
-                )
-            return status
-        words = self._complaints.decode("utf-8", "replace").strip()
-        said = " / ".join(line.strip() for line in words.splitlines()[-4:]) or "without a word"
-        if status == _SSH_FAILED or status < 0:
-            raise HostError(
-                f"{host} cannot be reached by ssh: {said}",
-                f"try it: {shlex.join([*login_words(host), destination(host), 'true'])}",
-            )
-        raise HostError(*_not_begun(host, status, said))
-
-
-def _not_begun(host: RemoteHost, status: int, said: str) -> tuple[str, str]:
-    """Message and hint of a login that did not get to vfio-kit."""
-    if status == _NOT_INSTALLED:
-        return (
-            f"{host} has no vfio-kit in the PATH of {host.user or 'its login'}",
-            "install it there, for root, with its libvirt extra: docs/remote.md",
-        )
-    if status == _NO_SUDO:
-        return (
-            f"{host} has no sudo, and {host.user or 'the login'} is not root there",
-            f"install sudo there, or log in as root: qemu+ssh://root@{host.host}/system",
-        )
-    if status == _UNKNOWN_COMMAND:
-        return (
-            f"{host}: the vfio-kit there cannot be used from afar: {said}",
-            "it is older than this one: install the same version on both",
-        )
-    return (
-        f"{host}: vfio-kit could not be started there (exit {status}): {said}",
-        "sudo has to run it without a password; a line for /etc/sudoers.d there:\n"
-        f"{host.user or 'USER'} ALL=(root) NOPASSWD: /usr/local/bin/vfio-kit remote",
-    )
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
