@@ -100,7 +100,7 @@ def command(
     with sigterm_as_interrupt(), folder.locked():
         manifest = baking.bake()
     if as_json:
-        print_json({**_json(out, manifest), **baking.report.times_json()})
+        print_json({**baking.report.times_json(), **_json(out, manifest)})
     else:
         click.echo(out)
         console.say(
