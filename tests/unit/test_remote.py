@@ -83,12 +83,14 @@ def test_the_uri_of_this_host() -> None:
 @pytest.mark.parametrize(
     ("uri", "why"),
     [
-        ("gpu1", "qemu+ssh"),
+        ("gpu1", "--connect gpu1: it is no URI"),
+        ("", "it is no URI"),
         ("ssh://gpu1/system", "'ssh'"),
         ("qemu://gpu1/system", "'qemu'"),
         ("qemu+tls://gpu1/system", "'qemu+tls'"),
         ("qemu+ssh://gpu1/session", "/session"),
-        ("qemu+ssh://gpu1", "''"),
+        ("qemu+ssh://gpu1", "has to end in /system"),
+        ("qemu+ssh://", "has to end in /system"),
         ("qemu+ssh:///system", "names no host"),
         ("qemu+ssh://root:secret@gpu1/system", "is no secret"),
         ("qemu+ssh://-oProxyCommand=x/system", "is no host"),

@@ -64,10 +64,12 @@ def parse_uri(text: str) -> RemoteHost | None:
         raise _wrong(text, str(error)) from None
     if parts.scheme == "qemu" and not parts.netloc and parts.path == "/system" and not parts.query:
         return None
+    if not parts.scheme:
+        raise _wrong(text, "it is no URI")
     if parts.scheme != "qemu+ssh":
-        raise _wrong(text, f"vfio-kit goes by qemu+ssh, and not by {parts.scheme or 'nothing'!r}")
+        raise _wrong(text, f"vfio-kit goes by qemu+ssh, and not by {parts.scheme!r}")
     if parts.path != "/system":
-        raise _wrong(text, f"{parts.path!r}: devices are passed through by /system alone")
+        raise _wrong(text, f"it ends in {parts.path!r}, and has to end in /system")
     if parts.fragment:
         raise _wrong(text, f"#{parts.fragment} has no meaning")
     user, host, port = _authority(text, parts.netloc)
