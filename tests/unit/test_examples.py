@@ -30,6 +30,7 @@ pytestmark = pytest.mark.edge
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLES = REPOSITORY / "docs/examples"
+VENV = Path(sys.executable).parent
 TEXTFILES = "/var/lib/prometheus/node-exporter"
 
 
@@ -53,7 +54,7 @@ class Site:
         )
         self.vfio_kit.chmod(0o755)
         self._environment = {
-            "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{programs}:{VENV}:{os.environ['PATH']}",
             "PYTHONPATH": str(REPOSITORY),
             "HOME": str(folder),
             "LANG": "C.UTF-8",
@@ -244,9 +245,10 @@ def workflow() -> Any:
     return yaml.safe_load((EXAMPLES / "ci/github-gate.yml").read_text())
 
 
-def test_githubs_schema_holds() -> None:
+def test_githubs_schema_holds_and_zizmor_finds_nothing() -> None:
     file = EXAMPLES / "ci/github-gate.yml"
-    accepts("check-jsonschema", "--builtin-schema", "vendor.github-workflows", file)
+    accepts(f"{VENV}/check-jsonschema", "--builtin-schema", "vendor.github-workflows", file)
+    accepts(f"{VENV}/zizmor", "--offline", "--quiet", file)
 
 
 @pytest.mark.parametrize(("host", "status"), [("ops@good", 0), ("ops@off", 6)])
