@@ -6,6 +6,7 @@ import pytest
 
 from tests.docs.names import BETWEEN_OURSELVES, ENVIRONMENT, FOREIGN, wrong_call, wrong_names
 from tests.docs.pages import CHECKOUT, Page, manual, parse_page
+from tests.unit import man_tables
 
 PAGES = manual()
 
@@ -31,6 +32,12 @@ def test_environment_variables_are_those_that_are_read() -> None:
         for name in re.findall(r"\bVFIO_KIT_[A-Z_]+\b", path.read_text("utf-8"))
     }
     assert read == ENVIRONMENT | BETWEEN_OURSELVES
+
+
+def test_the_reference_has_every_variable() -> None:
+    page = (CHECKOUT / "docs/reference/files.md").read_text("utf-8")
+    due = ENVIRONMENT | set(man_tables.ENVIRONMENT)
+    assert not [name for name in due if f"`{name}`" not in page]
 
 
 @pytest.mark.parametrize(
