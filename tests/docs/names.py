@@ -14,25 +14,15 @@ from vfio_kit.cli import _COMMANDS, _HIDDEN, _cli
 from vfio_kit.knowledge.findings import FINDING_KINDS
 
 FOREIGN: Mapping[str, str] = {
-    "--only": "python -m benchmarks",
-    "--runs": "python -m benchmarks",
-    "--lab": "python -m benchmarks",
-    "--all": "scripts/test",
-    "--fast": "scripts/test",
-    "--write": "scripts/docs",
-    "--serve": "scripts/docs",
-    "--update-goldens": "tests/conftest.py",
-    "--bake": "templates and cloud-init: vfio-kit-provision",
+    "--update-goldens": "pytest, by tests/conftest.py",
+    "--bake": "vfio-kit-provision, in a guest",
     "--status": "make-bundle.sh",
-    "--kernel": "make-bundle.sh",
     "--preserve-env": "sudo",
     "--collector.textfile.directory": "node_exporter",
     "--live": "virsh emulatorpin",
     "--logs": "cloud-init clean",
-    "--seed": "cloud-init clean",
     "--long": "cloud-init status",
     "--system-site-packages": "python -m venv",
-    "--force": "what image rm has not",
 }
 """Options of other programs, which the manual names in code: option -> whose it is."""
 
@@ -92,6 +82,15 @@ def options_of(path: tuple[str, ...]) -> frozenset[str]:
         if isinstance(parameter, click.Option):
             given |= {*parameter.opts, *parameter.secondary_opts}
     return frozenset(given)
+
+
+@cache
+def own_scripts_options() -> frozenset[str]:
+    """Options of scripts/, of `python -m benchmarks`, `-m tests.docs` and the like."""
+    sources = [*(CHECKOUT / "scripts").iterdir(), *(CHECKOUT / "benchmarks").glob("*.py")]
+    sources += (CHECKOUT / "tests").rglob("__main__.py")
+    texts = [path.read_text("utf-8") for path in sources if path.is_file()]
+    return frozenset(re.findall(r"(?<![\w-])--[a-z][\w-]+", "\n".join(texts)))
 
 
 @cache
@@ -164,7 +163,7 @@ def _wrong_code(text: str) -> Iterator[str]:
         why = wrong_call(words)
     elif words[:1] and _WORD.fullmatch(words[0].partition("=")[0]) and words[0].startswith("--"):
         option = words[0].partition("=")[0]
-        known = option in _all_options() or option in FOREIGN
+        known = option in _all_options() | own_scripts_options() or option in FOREIGN
         why = None if known else f"no command has the option {option}"
     else:
         why = None
