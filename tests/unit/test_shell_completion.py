@@ -136,6 +136,8 @@ TYPED = {
     "vfio-kit scan --gpu 01:0": "vfio-kit scan --gpu 01:00.0 ",
     "vfio-kit scan --gpu=01:0": "vfio-kit scan --gpu=01:00.0 ",
     "vfio-kit scan --gpu 0000:01:": "vfio-kit scan --gpu 0000:01:00.0 ",
+    "vfio-kit advise --name Quadro\\ M40": "vfio-kit advise --name Quadro\\ M4000 ",
+    "vfio-kit advise --name 'Quadro M40": "vfio-kit advise --name 'Quadro M4000' ",
     "vfio-kit down m4": "vfio-kit down m4000 ",
     "vfio-kit up x --guest deb": "vfio-kit up x --guest debian-12 ",
     "vfio-kit verify --expect gpu_c": "vfio-kit verify --expect gpu_count=",

@@ -152,6 +152,8 @@ TABLES: dict[str, list[str]] = {
     "bake x.qcow2 --cc 5.": ["5.0", "5.2"],
     "verify --expect gpu_count=1,c": ["gpu_count=1,cc=", "gpu_count=1,cuda="],
     "verify --until ": ["healthy"],
+    "advise --device 10de:13f": ["10de:13f0", "10de:13f1", "10de:13f2", "10de:13f3"],
+    "advise --name 'Quadro M40": ["Quadro M4000"],
     "plan --driver=58": ["--driver=580", "--driver=580-open"],
     "up x --no-such-option ": [],
     "up 'x": [],

@@ -47,8 +47,18 @@ class _Subject:
     shell_complete=completing.gpus,
     help="A GPU of this machine, as in 01:00.0.",
 )
-@click.option("--device", metavar="IDS", help="Vendor and device id, as in 10de:13f1.")
-@click.option("--name", metavar="NAME", help='A GPU of NVIDIA\'s, as in "Tesla K80".')
+@click.option(
+    "--device",
+    metavar="IDS",
+    shell_complete=completing.gpu_ids,
+    help="Vendor and device id, as in 10de:13f1.",
+)
+@click.option(
+    "--name",
+    metavar="NAME",
+    shell_complete=completing.gpu_names,
+    help='A GPU of NVIDIA\'s, as in "Tesla K80".',
+)
 @json_option
 @root_option
 @click.pass_context

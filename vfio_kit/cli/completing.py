@@ -112,6 +112,23 @@ def finding_codes(_ctx: click.Context, incomplete: str) -> Values:
 
 
 @_completer
+def gpu_ids(_ctx: click.Context, _incomplete: str) -> Values:
+    """Of the GPUs that the shipped table names."""
+    from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES
+
+    return ((f"{ids[0]:04x}:{ids[1]:04x}", name) for ids, name in SHIPPED_NAMES.items())
+
+
+@_completer
+def gpu_names(_ctx: click.Context, _incomplete: str) -> Values:
+    """As they stand on the box: Tesla K80 of GK210GL [Tesla K80]."""
+    from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES
+
+    names = (name.partition("[") for name in SHIPPED_NAMES.values())
+    return ((name.rstrip("]"), chip.strip()) for chip, _, name in names if name)
+
+
+@_completer
 def capabilities(_ctx: click.Context, _incomplete: str) -> Values:
     """The compute capabilities that NVIDIA's chips have."""
     from vfio_kit.knowledge.gpus import FAMILIES

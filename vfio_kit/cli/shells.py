@@ -23,15 +23,15 @@ VARIABLE = "_VFIO_KIT_COMPLETE"
 _BASH = """\
 # bash completion of %(prog_name)s
 %(complete_func)s() {
-    local breaks=$COMP_WORDBREAKS type value
-    # Between quotes bash breaks no word.
-    [[ ${COMP_WORDS[COMP_CWORD]} == [\\"\\']* ]] && breaks=
+    local breaks=$COMP_WORDBREAKS quoted type value
+    # Between quotes bash breaks no word, and needs no backslash.
+    [[ ${COMP_WORDS[COMP_CWORD]} == [\\"\\']* ]] && quoted=1 breaks=
     COMPREPLY=()
     while IFS=, read -r type value; do
         case $type in
             plain)
                 [[ $value == *= ]] && compopt -o nospace
-                [[ $value == *[!A-Za-z0-9_.,:=/@+-]* ]] && printf -v value %%q "$value"
+                [[ ! $quoted && $value == *[!A-Za-z0-9_.,:=/@+-]* ]] && printf -v value %%q "$value"
                 COMPREPLY+=("$value")
                 ;;
             dir) compopt -o dirnames ;;
