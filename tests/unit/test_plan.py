@@ -357,6 +357,17 @@ def test_a_gpu_that_another_vm_has_is_refused_with_the_name_of_that() -> None:
     assert make_plan(M4000_HOST, spec("01:00.0"), claims=claims[:1]).gpus == (at("01:00.0"),)
 
 
+def test_of_a_gpu_that_runs_in_a_vm_of_ours_that_is_named_and_not_its_process() -> None:
+    """Without the claim, as for another user or for a VM of somebody else's, it is the process."""
+    qemu = Holder(at("01:00.0"), "/dev/vfio/6", 4242, "qemu-system-x86")
+    running = replace(M4000_HOST, holders=(qemu,))
+    claims = (Claim("a40", frozenset({at("01:00.0")})),)
+    with pytest.raises(Refused, match="the VM a40 has it"):
+        make_plan(running, spec("01:00.0"), claims=claims)
+    with pytest.raises(Refused, match=r"a VM has it already: qemu-system-x86 \(PID 4242"):
+        make_plan(running, spec("01:00.0"))
+
+
 @pytest.mark.parametrize(
     ("addresses", "places"),
     [

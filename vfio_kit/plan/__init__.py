@@ -74,10 +74,11 @@ def make_plan(
             (*(f for report in reports for f in report.findings), *platform_findings(host))
         )
     )
-    _refuse(reports, findings)
     functions = tuple(_distinct(report.functions for report in reports))
-    _require_existence(functions)
+    # First of all: of a GPU that a VM has the findings say that some process has it.
     _require_unclaimed(functions, claims)
+    _refuse(reports, findings)
+    _require_existence(functions)
     cards = tuple(card_of(function) for function in functions if function.is_gpu)
     wanted = _wanted(spec)
     choice = choose_baked(wanted, baked, cards) if baked else choose(wanted, cards)
