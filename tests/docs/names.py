@@ -23,6 +23,9 @@ FOREIGN: Mapping[str, str] = {
     "--logs": "cloud-init clean",
     "--long": "cloud-init status",
     "--system-site-packages": "python -m venv",
+    "--force": "what image rm has not",
+    "--hostdev": "virt-install",
+    "--cloud-init": "virt-install",
 }
 """Options of other programs, which the manual names in code: option -> whose it is."""
 
