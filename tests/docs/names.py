@@ -23,7 +23,6 @@ FOREIGN: Mapping[str, str] = {
     "--logs": "cloud-init clean",
     "--long": "cloud-init status",
     "--system-site-packages": "python -m venv",
-    "--force": "what image rm has not",
     "--hostdev": "virt-install",
     "--cloud-init": "virt-install",
 }
