@@ -1,11 +1,13 @@
 """What is said on stderr: colours, characters, and the line that runs."""
 
+import ast
 import io
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -276,6 +278,20 @@ def test_the_numbers_stay_where_the_words_have_no_room() -> None:
 
 
 # The end
+
+
+def test_nothing_else_writes_to_stderr() -> None:
+    """Or it would break on a stderr that is gone, and be missing in the log."""
+    folder = Path(console.__file__).parent
+    calls = {
+        f"{path.name}:{node.lineno}"
+        for path in folder.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", "") in ("echo", "secho", "print")
+        and any(word.arg in ("err", "file") for word in node.keywords)
+    }
+    assert calls == set()
 
 
 def test_the_end_tells_how_long_it_took_and_what_took_longest(

@@ -311,6 +311,21 @@ def test_both_streams_and_the_exit_status_come_through(tmp_path: Path) -> None:
             assert (result.stdout, result.stderr) == ("to stdout\n", "to stderr\n")
 
 
+def test_the_log_is_the_workstations(tmp_path: Path) -> None:
+    """And has what the host said; the option does not go along."""
+    log = tmp_path / "log"
+    with GpuHost(tmp_path / "host") as host:
+        words = ("down", "x", "--state-dir", tmp_path / "state", "--connect", host.uri)
+        result = vfio_kit(*words, "--log-file", log)
+    assert result.exit_code == 2 and result.stderr.startswith("error: no VM 'x' here\n")
+    lines = [line.split(maxsplit=2)[2] for line in log.read_text().splitlines()]
+    for line in result.stderr.splitlines():
+        assert line.strip() in lines
+    (told,) = (line for line in lines if line.startswith("ssh to "))
+    assert told == f"ssh to root@127.0.0.1: vfio-kit down --state-dir={tmp_path}/state -- x"
+    assert lines[-1].endswith("exit status 2")
+
+
 def test_hostile_words_reach_the_command_and_no_shell(tmp_path: Path) -> None:
     keep = f"head -n 1 > {tmp_path}/request; {HELLO}"
     hostile = ("$(touch pwned)", "`id`", "a'b\"c", "line\nfeed", "; rm -rf x", "--json", "é\udcff")
@@ -445,6 +460,7 @@ def remote(line: bytes) -> "subprocess.CompletedProcess[bytes]":
         (("verify", "--junit=/etc/passwd", "--", "vm"), "--junit"),
         (("verify", "--identity=/etc/shadow", "--host=x", "--"), "--"),
         (("list", f"--connect={GONE}"), "not further"),
+        (("down", "--log-file=/etc/cron.d/x", "--", "vm"), "the workstation's"),
         (("verify", f"--connect={GONE}", "--", "vm"), "not further"),
     ],
 )

@@ -20,6 +20,7 @@ from click.core import ParameterSource
 from vfio_kit.cli import console
 from vfio_kit.cli.common import terminal_width
 from vfio_kit.cli.relay import Heard, Relayed
+from vfio_kit.cli.report import Report
 from vfio_kit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,10 +92,14 @@ def connectable(function: Command) -> Command:
 
 
 def require_no_further(ctx: click.Context) -> None:
-    """Raises UsageError on a host that is asked to ask another."""
+    """Raises UsageError on a host that is asked for what is the workstation's own affair."""
     for parameter in ctx.command.params:
-        if "--connect" in parameter.opts and ctx.params.get(parameter.name or ""):
+        if not ctx.params.get(parameter.name or ""):
+            continue
+        if "--connect" in parameter.opts:
             raise UsageError("--connect leads from one host to one other, and not further")
+        if "--log-file" in parameter.opts:
+            raise UsageError("--log-file is a file of the workstation's")
 
 
 def require_sensible(ctx: click.Context, where: str) -> None:
@@ -188,6 +193,7 @@ def _relay(ctx: click.Context, host: "RemoteHost") -> None:
     call = Call(host, request_of(ctx, host))
     out = Relayed(sys.stdout.buffer, call)
     err = Relayed(sys.stderr.buffer, heard=Heard())
+    Report().begins(f"waiting for {host}")
     with _hanging_up(call):
         status = call.converse(
             out,

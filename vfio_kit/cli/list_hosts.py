@@ -12,6 +12,7 @@ from vfio_kit.cli.common import print_json
 from vfio_kit.cli.connect import request_of
 from vfio_kit.cli.console import without_control
 from vfio_kit.cli.list_table import HEAD, cells_of, print_table
+from vfio_kit.cli.report import Report
 from vfio_kit.errors import HostError, VfioKitError
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ def list_hosts(
         host, request = hosts[uri], requests[uri]
         return _Answer(here()) if host is None or request is None else _ask(host, request)
 
-    answers = dict(for_each(hosts, ask))
+    with Report().silently(f"asking {len(hosts)} hosts"):
+        answers = dict(for_each(hosts, ask))
     rows: list[tuple[str, ...]] = [("HOST", *HEAD)]
     documents = []
     for uri, host in hosts.items():

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-import unicodedata
 from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
@@ -119,6 +118,8 @@ def cells(text: str) -> int:
     """Columns that a terminal gives to it."""
     if text.isascii():
         return len(text)
+    import unicodedata
+
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
         for c in text

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from vfio_kit.cli import console
+from vfio_kit.cli.report import Report
 from vfio_kit.errors import HostError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Relayed:
         self.failure: OSError | None = None
 
     def __call__(self, data: bytes) -> None:
+        console.end()  # what is said there is drawn there
         if self._heard is not None:
             self._heard(data)
         if self.failure is not None:
@@ -78,7 +80,8 @@ def fetch_snapshot(host: "RemoteHost") -> Path:
             raise HostError(f"{host} sends more than a snapshot holds")
 
     call = Call(host, Request(("snapshot",)), Rights.ROOT_IF_ALLOWED)
-    status = call.converse(keep, Relayed(sys.stderr.buffer, heard=Heard()), _SNAPSHOT_PATIENCE)
+    with Report().silently(f"reading {host}"):
+        status = call.converse(keep, Relayed(sys.stderr.buffer, heard=Heard()), _SNAPSHOT_PATIENCE)
     if status:
         raise HostError(f"{host}: vfio-kit snapshot failed there (exit {status})")
     return file_in_memory(bytes(data))
