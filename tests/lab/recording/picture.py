@@ -15,7 +15,7 @@ from .screen import Chapter, Row, Run, chapters
 
 ROWS = 40
 """Rows that a page shows at most: its last ones."""
-_CELL, _LINE, _PAD, _BAR, _FOOT = 8.4, 19, 18, 44, 40
+_CELL, _LINE, _PAD, _BAR, _FOOT = 8.4, 19, 18, 44, 54
 _FONT = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono','Liberation Mono',monospace"
 _COLOURS = {
     "default": "#e6edf3",
@@ -74,7 +74,8 @@ def picture(cast: Cast, still: str) -> str:
             f"<style>{_base_style()}{style}</style>\n",
             f'<rect x=".5" y=".5" width="{width - 1}" height="{height - 1}" rx="8" fill="#0d1117" '
             'stroke="#30363d"/>\n',
-            f'<path d="M1 {_BAR - 12}H{width - 1}" stroke="#30363d"/>\n',
+            f'<path d="M1 {_BAR - 12}H{width - 1}M1 {height - 44}H{width - 1}" '
+            'stroke="#30363d"/>\n',
             body,
             _foot(cast, height),
             "</svg>\n",
@@ -148,7 +149,7 @@ def _foot(cast: Cast, height: int) -> str:
         f"Recorded {cast.origin()}",
     )
     lines = (
-        f'<text x="{_PAD}" y="{height - 24 + 16 * index}" class="foot">{escape(line)}</text>\n'
+        f'<text x="{_PAD}" y="{height - 26 + 16 * index}" class="foot">{escape(line)}</text>\n'
         for index, line in enumerate(words)
     )
     return "".join(lines)
