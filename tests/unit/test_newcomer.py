@@ -1,5 +1,6 @@
 """Which commands of README a newcomer types."""
 
+from tests.docs.pages import read_page
 from tests.lab.newcomer import Step, _outcome, _script, commands
 from tests.lab.product import CHECKOUT
 
@@ -24,6 +25,13 @@ scripts/demo
 
 def test_those_of_the_blocks_that_are_marked_in_their_order() -> None:
     assert list(commands(PAGE)) == ["apt-get install a b", "tool --version", "scripts/demo"]
+
+
+def test_all_blocks_that_the_manuals_tests_leave_to_a_newcomer_are_found() -> None:
+    readme = CHECKOUT / "README.md"
+    blocks = [b for b in read_page(readme).blocks if b.marker and b.marker.kind == "readme"]
+    left = " ".join(block.text.replace("\\\n", " ") for block in blocks)
+    assert left.split() == " ".join(commands(readme.read_text("utf-8"))).split()
 
 
 def test_readme_installs_and_plays_the_demo() -> None:
