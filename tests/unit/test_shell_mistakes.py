@@ -37,6 +37,10 @@ TYPED: dict[str, tuple[str, str]] = {
         "vfio-kit plan --help says what it takes",
     ),
     "down": ("missing argument 'NAME'", "vfio-kit down [OPTIONS] NAME"),
+    "completion": (
+        "missing argument 'SHELL'. Choose from: bash, zsh, fish",
+        "vfio-kit completion [OPTIONS] SHELL",
+    ),
     "scan gpu": (
         "got unexpected extra argument (gpu)",
         "vfio-kit scan --help says what it takes",

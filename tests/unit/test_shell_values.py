@@ -1,5 +1,6 @@
 """What the shells complete: the answer of vfio-kit to a line up to the cursor."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from click.shell_completion import CompletionItem
 
 from tests.machines import Machine, k80_pair, m4000_isolated, write_machine
-from vfio_kit.cli import _COMMANDS, _cli
+from vfio_kit.cli import _COMMANDS, _cli, shells
 from vfio_kit.cli.shells import SHELLS, Bash, Fish, Zsh
 from vfio_kit.host.snapshot.take import take_snapshot
 from vfio_kit.host.tree import Tree
@@ -190,6 +191,27 @@ def test_images_are_completed_by_path_and_by_name(values: Values, tmp_path: Path
     (tmp_path / "golden.manifest.json").write_text('{"schema": "vfio-kit/image/1"}')
     assert values(f"image rm --dir {tmp_path} ") == ["golden.qcow2"]
     assert values(f"up x --image-dir {tmp_path} --image ") == [str(tmp_path / "golden.qcow2")]
+
+
+def test_hosts_are_those_of_ssh_config(
+    values: Values, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / ".ssh/config"
+    config.parent.mkdir()
+    config.write_text("Host gpu-01 gpu-02 *.lab !gpu-03\n  User root\nhost other\n\n# Host no\n")
+    assert values(f"verify --ssh-config {config} --host ") == ["gpu-01", "gpu-02", "other"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert values("verify --host gpu-01 --host ubuntu@gpu") == ["ubuntu@gpu-01", "ubuntu@gpu-02"]
+    monkeypatch.setenv("HOME", str(tmp_path / "none"))
+    assert values("verify --host ") == []
+
+
+def test_nothing_needs_a_click_whose_items_are_generic() -> None:
+    """They are so since 8.2; Debian 12 has 8.1."""
+    folder = Path(shells.__file__).parent
+    for file in folder.glob("*.py"):
+        for line in file.read_text("utf-8").splitlines():
+            assert re.search(r'(?<!["[])CompletionItem\[', line) is None, f"{file}: {line}"
 
 
 # What each shell is told

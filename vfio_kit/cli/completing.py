@@ -36,7 +36,7 @@ def _completer(source: _Source) -> Completer:
         given = set(given) if isinstance(given, tuple) else ()
         try:
             values = list(source(ctx, incomplete))
-        except (OSError, ValueError, VfioKitError):
+        except (OSError, ValueError, RuntimeError, VfioKitError):  # RuntimeError: nobody's home
             return []
         return [
             CompletionItem(value, help=what)
@@ -157,6 +157,17 @@ def _image_paths(ctx: click.Context, _incomplete: str) -> Values:
 
     folder = ctx.params.get("image_dir") or Path("/var/lib/libvirt/images")
     return ((str(image.path), image.guest) for image in stored_images(folder.absolute()))
+
+
+@_completer
+def ssh_hosts(ctx: click.Context, incomplete: str) -> Values:
+    """Those that ssh_config(5) names without a pattern, behind USER@ where that was typed."""
+    file = ctx.params.get("ssh_config") or Path.home() / ".ssh/config"
+    user = incomplete[: incomplete.rfind("@") + 1]
+    for line in file.read_text(errors="replace").splitlines():
+        word, *names = line.split() or [""]
+        if word.lower() == "host":
+            yield from ((user + name, None) for name in names if not set(name) & set("*?!"))
 
 
 @_completer

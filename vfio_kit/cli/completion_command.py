@@ -4,9 +4,11 @@ import click
 
 
 @click.command("completion")
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> None:
     """Print the script by which a shell completes commands, options, GPUs, VMs and findings.
+
+    SHELL is bash, zsh or fish.
 
     \b
     For you alone:

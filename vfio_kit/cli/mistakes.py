@@ -35,7 +35,8 @@ def as_usage_error(error: click.UsageError, command: str = "vfio-kit") -> UsageE
         hint = did_you_mean(error.option_name, options) + hint
     elif isinstance(error, click.MissingParameter) and ctx is not None:
         hint = f"{_usage(ctx)}\n{hint}"
-    return UsageError(f"{message[:1].lower()}{message[1:]}".rstrip(".\n"), hint)
+    message = " ".join(message.split())  # choices stand below each other
+    return UsageError(f"{message[:1].lower()}{message[1:]}".rstrip("."), hint)
 
 
 def _options(ctx: click.Context) -> list[str]:

@@ -114,7 +114,7 @@ class _Shell(ShellComplete):
         words = split_arg_string(os.environ.get("COMP_WORDS", "") + "x")
         return words[1:-1], words[-1][:-1] if words else ""
 
-    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
+    def get_completions(self, args: list[str], incomplete: str) -> "list[CompletionItem[str]]":
         """With --option= in front, where it stands before the value that is completed."""
         found = super().get_completions(args, incomplete)
         option, equals, _ = incomplete.partition("=")
@@ -123,7 +123,7 @@ class _Shell(ShellComplete):
         return [_with_value(item, f"{option}={item.value}") for item in found]
 
 
-def _with_value(item: CompletionItem[str], value: str) -> CompletionItem[str]:
+def _with_value(item: "CompletionItem[str]", value: str) -> "CompletionItem[str]":
     return CompletionItem(value if item.type == "plain" else item.value, item.type, item.help)
 
 
@@ -133,7 +133,7 @@ class Bash(_Shell):
     name = "bash"
     source_template = _BASH
 
-    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
+    def get_completions(self, args: list[str], incomplete: str) -> "list[CompletionItem[str]]":
         breaks = os.environ.get("COMP_WORDBREAKS", "")
         end = 1 + max((incomplete.rfind(mark) for mark in "=:" if mark in breaks), default=-1)
         kept = incomplete[:end]
@@ -143,7 +143,7 @@ class Bash(_Shell):
             if item.type != "plain" or item.value.startswith(kept)
         ]
 
-    def format_completion(self, item: CompletionItem[str]) -> str:
+    def format_completion(self, item: "CompletionItem[str]") -> str:
         return f"{item.type},{item.value}"
 
 
@@ -153,7 +153,7 @@ class Zsh(_Shell):
     name = "zsh"
     source_template = _ZSH
 
-    def format_completion(self, item: CompletionItem[str]) -> str:
+    def format_completion(self, item: "CompletionItem[str]") -> str:
         what = _one_line(item.help) or "_"
         described = what != "_" and not item.value.endswith("=")
         value = item.value.replace(":", r"\:") if described else item.value
@@ -166,7 +166,7 @@ class Fish(_Shell):
     name = "fish"
     source_template = _FISH
 
-    def format_completion(self, item: CompletionItem[str]) -> str:
+    def format_completion(self, item: "CompletionItem[str]") -> str:
         what = _one_line(item.help)
         return f"{item.type},{item.value}" + (f"\t{what}" if what else "")
 

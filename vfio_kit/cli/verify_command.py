@@ -46,6 +46,7 @@ class _Command(click.Command):
     "hosts",
     multiple=True,
     metavar="[USER@]ADDR[:PORT]",
+    shell_complete=completing.ssh_hosts,
     help="Any machine that SSH reaches, as ssh_config names it; repeatable.",
 )
 @click.option(
