@@ -158,11 +158,11 @@ def test_the_folders_of_all_files_that_the_vm_starts_with(tmp_path: Path) -> Non
     boot = {"kernel": "/kernels/vmlinuz", "initrd": "/initrds/initrd.img"}
     plan = planned(Path("/nfs/base.qcow2"), boot=boot, roms={"0000:01:00.0": "/roms/m4000.rom"})
     wanted = (IMAGES, Path("/nfs"), Path("/kernels"), Path("/initrds"), Path("/roms"))
-    assert service.folders_of(plan) == wanted
+    assert service.folders_of(plan, STATE) == wanted
 
 
 def test_each_folder_is_named_once() -> None:
-    assert service.folders_of(planned(IMAGES / "base.qcow2")) == (IMAGES,)
+    assert service.folders_of(planned(IMAGES / "base.qcow2"), STATE) == (IMAGES,)
 
 
 def test_a_link_is_named_with_the_place_that_it_leads_to(tmp_path: Path) -> None:
@@ -171,7 +171,9 @@ def test_a_link_is_named_with_the_place_that_it_leads_to(tmp_path: Path) -> None
     shelf.mkdir()
     (disk / "base.qcow2").touch()
     (shelf / "base.qcow2").symlink_to(disk / "base.qcow2")
-    assert service.folders_of(planned(shelf / "base.qcow2")) == (IMAGES, shelf, disk)
+    (tmp_path / "state").symlink_to(disk)
+    assert service.folders_of(planned(shelf / "base.qcow2"), STATE) == (IMAGES, shelf, disk)
+    assert service.folders_of(planned(IMAGES / "x"), tmp_path / "state") == (disk, IMAGES)
 
 
 # Where it is put, and taken from

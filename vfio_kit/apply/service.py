@@ -63,11 +63,11 @@ def prepare(
 
 def prepare_for(plan: UpPlan, state_dir: Path) -> Data:
     """As prepare, for the VM of a plan."""
-    return prepare(plan.domain.name, state_dir, folders_of(plan))
+    return prepare(plan.domain.name, state_dir, folders_of(plan, state_dir))
 
 
-def folders_of(plan: UpPlan) -> tuple[Path, ...]:
-    """Where the files are that a VM starts with, each folder once.
+def folders_of(plan: UpPlan, state_dir: Path) -> tuple[Path, ...]:
+    """Where the files are that a VM starts with, each folder once, beside the state directory.
 
     Where a link leads counts as well: RequiresMountsFor= follows none (systemd issue 8907).
     """
@@ -75,7 +75,8 @@ def folders_of(plan: UpPlan) -> tuple[Path, ...]:
     files = [domain.disk, plan.image, domain.boot.kernel, domain.boot.initrd]
     files += [device.rom or "" for device in domain.host_devices]
     paths = (path for file in files if file for path in (file, os.path.realpath(file)))
-    return tuple(dict.fromkeys(Path(path).parent for path in paths))
+    found = (Path(os.path.realpath(state_dir)), *(Path(path).parent for path in paths))
+    return tuple(folder for folder in dict.fromkeys(found) if folder != state_dir)
 
 
 def enable(data: Data, root: Path = _HOST) -> None:
