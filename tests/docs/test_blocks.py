@@ -48,11 +48,21 @@ def each(rows: Iterable[tuple[Page, Block]]) -> pytest.MarkDecorator:
 
 
 def by_shell() -> list[tuple[Page, Block]]:
+    """Those whose output is compared below are run there."""
+    shown = [block.before for _, block in marked("output") if is_compared(block)]
+    compared = {block.id for block in shown if block}
     return [
         (page, one)
         for page, one in marked("shell", "snapshot")
-        if one.marker and (one.marker.kind == "shell" or not is_plain(one))
+        if one.marker
+        and (one.marker.kind == "shell" or not is_plain(one))
+        and one.id not in compared
     ]
+
+
+def is_compared(block: Block) -> bool:
+    """Whether it is held to what is printed: `same` is meant where nothing is said."""
+    return block.marker is not None and block.marker.words != ("like",)
 
 
 @each((page, block) for page, block in marked("snapshot") if is_plain(block))
@@ -100,11 +110,8 @@ _INSTEAD = "this is printed instead (a line … stands for any lines)"
 
 
 def _shown() -> list[tuple[Page, Block]]:
-    """Output that is compared: `same` is meant where nothing is said."""
     return [
-        (page, one)
-        for page, one in marked("output")
-        if one.marker and one.marker.words != ("like",) and not _of_added(one)
+        (page, one) for page, one in marked("output") if is_compared(one) and not _of_added(one)
     ]
 
 

@@ -1,9 +1,14 @@
 """Pages that are made from tables, schemas and commands are as these are now."""
 
+import re
+
+import click
 import pytest
 
 from tests.docs.pages import CHECKOUT
 from tests.docs.written import WRITTEN, Written, write_all
+from tests.docs.written.exits import EXITS_OF, MEANINGS
+from vfio_kit.cli import _cli
 
 
 @pytest.mark.parametrize("one", WRITTEN, ids=lambda one: one.path)
@@ -14,3 +19,15 @@ def test_it_is_current(one: Written, request: pytest.FixtureRequest) -> None:
     assert file.exists() and file.read_text("utf-8") == one.due(CHECKOUT), (
         "scripts/docs --write writes it anew"
     )
+
+
+@pytest.mark.parametrize("path", EXITS_OF, ids=" ".join)
+def test_the_statuses_that_a_command_speaks_of_are_in_its_table(path: tuple[str, ...]) -> None:
+    command: click.Command = _cli
+    for name in path:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), name)
+        assert found is not None
+        command = found
+    said = re.findall(r"[Ee]xit\s+status:?\s+(\d+)|\((\d)\)|[,;] (\d) ", command.help or "")
+    assert {int("".join(one)) for one in said} <= set(EXITS_OF[path]) <= set(MEANINGS)
