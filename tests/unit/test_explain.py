@@ -230,7 +230,7 @@ def test_the_schema_is_one_and_describes_every_key() -> None:
 @pytest.mark.parametrize(
     ("code", "hint"),
     [
-        ("VK11", "did you mean VK112, VK113, VK114, VK115, VK311?"),
+        ("VK11", "did you mean VK110, VK111, VK112, VK113, VK114?"),
         ("swap", "did you mean VK402?"),
         ("VK999", None),
         ("", None),

@@ -53,7 +53,7 @@ TYPED: dict[str, tuple[str, str]] = {
         "nobody to verify: give the NAME of a VM, --host ADDR or --local",
         "vfio-kit verify --help says what it takes",
     ),
-    "explain VK11": ("no finding has the code 'VK11'", "did you mean VK112, VK113"),
+    "explain VK10I": ("no finding has the code 'VK10I'", "did you mean VK101, VK102"),
     "image fetch ubuntu-22": ("no guest system 'ubuntu-22'", "did you mean ubuntu-22.04?"),
     "plan --gpu 01:00.0 --guest debian12": (
         "guest = 'debian12': is not a guest system that is known: ubuntu-22.04, debian-12",

@@ -13,6 +13,7 @@ from vfio_kit.knowledge.findings import CHAPTERS, FINDING_KINDS, FindingKind
 from vfio_kit.knowledge.findings.prose import Block, blocks
 from vfio_kit.model import Level
 
+_SUGGESTED = 5
 _COLOURS = {Level.BLOCK: "red", Level.WARN: "yellow", Level.INFO: None}
 
 
@@ -50,11 +51,13 @@ def _wanted(codes: tuple[str, ...]) -> tuple[FindingKind, ...]:
 def _similar(name: str, codes: list[str]) -> str:
     """The hint: codes that look alike, else findings that have the word in their titles."""
     import difflib
+    from os.path import commonprefix
 
     word = name.removeprefix("VK").lower()
-    close = difflib.get_close_matches(name, codes, n=5, cutoff=0.75)
+    close = difflib.get_close_matches(name, codes, n=len(codes), cutoff=0.75)
+    close.sort(key=lambda code: (-len(commonprefix((name, code))), code))
     close = close or [kind.code for kind in FINDING_KINDS if word and word in kind.title.lower()]
-    mostly = f"did you mean {', '.join(sorted(close))}?\n" if close else ""
+    mostly = f"did you mean {', '.join(close[:_SUGGESTED])}?\n" if close else ""
     return f"{mostly}vfio-kit explain lists all"
 
 
