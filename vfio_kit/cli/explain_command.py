@@ -51,11 +51,10 @@ def _wanted(codes: tuple[str, ...]) -> tuple[FindingKind, ...]:
 def _similar(name: str, codes: list[str]) -> str:
     """The hint: codes that look alike, else findings that have the word in their titles."""
     import difflib
-    from os.path import commonprefix
 
     word = name.removeprefix("VK").lower()
     close = difflib.get_close_matches(name, codes, n=len(codes), cutoff=0.75)
-    close.sort(key=lambda code: (-len(commonprefix((name, code))), code))
+    close.sort(key=lambda code: (not code.startswith(name[:4]), code))
     close = close or [kind.code for kind in FINDING_KINDS if word and word in kind.title.lower()]
     mostly = f"did you mean {', '.join(close[:_SUGGESTED])}?\n" if close else ""
     return f"{mostly}vfio-kit explain lists all"
