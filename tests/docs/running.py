@@ -132,7 +132,7 @@ def run_shell(block: Block, folder: Path, sources: Path = CHECKOUT) -> Ran:
         "PYTHONPATH": str(sources),
     }
     done = subprocess.run(
-        [*_alone(), "bash", "-c", script],
+        [*alone(), "bash", "-c", script],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -176,7 +176,7 @@ def _prelude(block: Block, folder: Path) -> str:
 
 
 @cache
-def _alone() -> tuple[str, ...]:
+def alone() -> tuple[str, ...]:
     """What takes network and privileges away, where the kernel lets us; else nothing does."""
     words = ("unshare", "--user", "--net")
     tried = subprocess.run([*words, "true"], check=False, capture_output=True)

@@ -17,6 +17,7 @@ from tests.docs.pages import (
     read_marker,
 )
 from tests.docs.running import (
+    alone,
     commands_of,
     is_plain,
     lay_out,
@@ -293,7 +294,9 @@ def test_a_shell_has_no_network_and_fails_where_a_line_does(tmp_path: Path) -> N
         run_shell(block, tmp_path)
     text = "<!-- run: shell -->\n```bash\ncat /proc/net/dev | grep -c : ; pwd\n```\n"
     (block,) = parse_page("page.md", text).blocks
-    assert run_shell(block, tmp_path).output.splitlines() == ["1", str(tmp_path)]
+    interfaces, folder = run_shell(block, tmp_path).output.splitlines()
+    assert folder == str(tmp_path)
+    assert interfaces == "1" or not alone(), "lo by itself, where the kernel lets us have that"
 
 
 @pytest.mark.parametrize(
