@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vfio_kit.cli import _cli, console
+from vfio_kit.cli.first_boot_report import ConsoleTail
 from vfio_kit.cli.live_line import LIVE, Bytes, LiveLine, Running, cells, line_of
 from vfio_kit.cli.report import Report
 
@@ -275,6 +276,18 @@ def test_the_numbers_stay_where_the_words_have_no_room() -> None:
     assert line_of(running, 100).count("─") >= 8
     assert line_of(running, 56) == "   0.0 s  download of a guest's im…  41 of 612 MiB (6 %)"
     assert line_of(running, 40).startswith("   0.0 s  download of…  41 of 612")
+
+
+def test_other_words_give_way_to_what_runs(tmp_path: Path) -> None:
+    log = tmp_path / "console.log"
+    tail = ConsoleTail(str(log))
+    running = Running("waiting for the guest's SSH server", time.monotonic(), tail)
+    assert line_of(running, 60) == "   0.0 s  waiting for the guest's SSH server …"
+    log.write_bytes(b"boot\r\n[\x1b[0;32m  OK  \x1b[0m] Reached \x1b[2Jtarget\xff.\r\n\r\n")
+    running = Running(running.what, running.since, ConsoleTail(str(log)))
+    line = "   0.0 s  waiting for the guest's SSH server …  · [ OK ] Reached target\ufffd."
+    assert line_of(running, 80) == line
+    assert line_of(running, 60) == f"{line[:59]}…"
 
 
 # The end

@@ -99,10 +99,10 @@ def line_of(running: Running, columns: int) -> str:
     detail = console.fitting(console.without_control(running.detail()))
     time_ = f"{time.monotonic() - running.since:6.1f} s  "
     room = columns - len(time_)
-    # The words give way before the numbers do.
-    words = clipped(what, max(_LEAST_WORDS, room - (cells(detail) + 2 if detail else 0)))
-    line = f"{time_}{words}"
     part = running.shown.part() if running.shown else None
+    if part is not None:  # the words give way before the numbers do
+        what = clipped(what, max(_LEAST_WORDS, room - cells(detail) - 2))
+    line = f"{time_}{what}"
     free = columns - cells(line) - cells(detail) - 4
     if part is not None and free >= _LEAST_BAR:
         line = f"{line}  {bar(part, min(free, _MOST_BAR))}"
