@@ -29,7 +29,7 @@ PAGE = Path(__file__).parents[2] / "docs/verify.md"
             option
             for parameter in command.params
             for option in parameter.opts
-            if option.startswith("--") and option not in ("--state-dir", "--json")
+            if option.startswith("--") and option not in ("--state-dir", "--json", "--no-color")
         ),
     ],
 )
