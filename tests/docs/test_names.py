@@ -6,7 +6,7 @@ import pytest
 
 from tests.docs.names import BETWEEN_OURSELVES, ENVIRONMENT, FOREIGN, wrong_call, wrong_names
 from tests.docs.pages import CHECKOUT, Page, manual, parse_page
-from tests.unit import man_tables
+from tests.docs.written import manual_rows
 
 PAGES = manual()
 
@@ -36,7 +36,7 @@ def test_environment_variables_are_those_that_are_read() -> None:
 
 def test_the_reference_has_every_variable() -> None:
     page = (CHECKOUT / "docs/reference/files.md").read_text("utf-8")
-    due = ENVIRONMENT | set(man_tables.ENVIRONMENT)
+    due = ENVIRONMENT | set(manual_rows.ENVIRONMENT)
     assert not [name for name in due if f"`{name}`" not in page]
 
 

@@ -15,23 +15,11 @@ from pathlib import Path
 import pytest
 
 from tests.machines import m4000_isolated, write_machine
-from vfio_kit.cli.shells import SHELLS, script
+from vfio_kit.cli.shells import SCRIPTS, SHELLS
 
 CHECKOUT = Path(__file__).parents[2]
-FILES = {"bash": "vfio-kit.bash", "zsh": "_vfio-kit", "fish": "vfio-kit.fish"}
-"""In packaging/completions, from which the wheel installs them."""
 SHOW = "\x14"
 """Ctrl-T, which is bound to show the line between two marks."""
-
-
-@pytest.mark.parametrize("shell", SHELLS)
-def test_the_packaged_script_is_what_completion_prints(
-    shell: str, request: pytest.FixtureRequest
-) -> None:
-    file = CHECKOUT / "packaging/completions" / FILES[shell]
-    if request.config.getoption("--update-goldens"):
-        file.write_text(script(shell), encoding="utf-8")
-    assert file.read_text("utf-8") == script(shell), "pytest --update-goldens writes it anew"
 
 
 # What prepares each shell, once the script is sourced. READY is said where no echo says it.
@@ -119,7 +107,7 @@ def complete(
 ) -> Iterator[Callable[[str], str]]:
     words, prepared = PREPARED[request.param]
     _need(words[0])
-    source = CHECKOUT / "packaging/completions" / FILES[request.param]
+    source = CHECKOUT / "packaging/completions" / SCRIPTS[request.param]
     terminal = Terminal(words, environment, prepared.format(script=source))
     yield terminal.complete
     terminal.end()
@@ -169,7 +157,7 @@ FISH = {
 
 def test_fish_completes_lines(place: Path, environment: dict[str, str]) -> None:
     _need("fish")
-    source = CHECKOUT / "packaging/completions" / FILES["fish"]
+    source = CHECKOUT / "packaging/completions" / SCRIPTS["fish"]
     asked = "; echo END; ".join(f'complete -C "{line}"' for line in FISH).format(place=place)
     done = subprocess.run(
         ["fish", "-c", f"source {source}; {asked}"],
@@ -188,7 +176,7 @@ def test_fish_completes_lines(place: Path, environment: dict[str, str]) -> None:
 def test_the_shell_itself_finds_no_fault_with_its_script(shell: str) -> None:
     _need(shell)
     done = subprocess.run(
-        [shell, "-n", CHECKOUT / "packaging/completions" / FILES[shell]],
+        [shell, "-n", CHECKOUT / "packaging/completions" / SCRIPTS[shell]],
         check=False,
         capture_output=True,
         text=True,

@@ -9,26 +9,18 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.unit.man_pages import man_pages
-from tests.unit.man_tables import ENVIRONMENT, EXIT_STATUS, MANUALS
-from vfio_kit import errors
+from tests.docs.written.manual_rows import ENVIRONMENT, MANUALS
+from tests.docs.written.manuals import man_pages
 from vfio_kit.cli import _COMMANDS, _cli
-from vfio_kit.errors import VfioKitError
 
 FOLDER = Path(__file__).parents[2] / "packaging/man"
 PAGES = man_pages()
 EXAMPLES = [line for manual in MANUALS.values() for _, line in manual.examples]
 
 
-def test_the_pages_are_written_from_the_commands(request: pytest.FixtureRequest) -> None:
-    if request.config.getoption("--update-goldens"):
-        FOLDER.mkdir(exist_ok=True)
-        for file in FOLDER.glob("*.1"):
-            file.unlink()
-        for name, page in PAGES.items():
-            (FOLDER / name).write_text(page, encoding="ascii")
-    found = {file.name: file.read_text("ascii") for file in FOLDER.iterdir()}
-    assert found == PAGES, "pytest tests/unit --update-goldens writes them anew"
+def test_there_is_no_page_of_a_command_that_is_gone() -> None:
+    """That each is current: tests/docs/test_written.py."""
+    assert {file.name for file in FOLDER.iterdir()} == set(PAGES)
 
 
 def test_there_is_a_page_of_each_command_with_every_section() -> None:
@@ -50,12 +42,6 @@ def test_every_option_has_its_paragraph() -> None:
             for option in parameter.opts if shown_at_all else ():
                 shown = option.replace("-", r"\-")
                 assert rf"\fB{shown}\fR" in PAGES[f"vfio-kit-{name}.1"]
-
-
-def test_the_exit_statuses_are_those_of_the_errors() -> None:
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
-    codes = {kind.exit_code for kind in kinds if issubclass(kind, VfioKitError)}
-    assert codes | {0, 130} == set(EXIT_STATUS)
 
 
 def test_pages_that_are_referred_to_are_there() -> None:

@@ -171,6 +171,9 @@ class Fish(_Shell):
         return f"{item.type},{item.value}" + (f"\t{what}" if what else "")
 
 
+SCRIPTS = {"bash": "vfio-kit.bash", "zsh": "_vfio-kit", "fish": "vfio-kit.fish"}
+"""How the files of packaging/completions are called, from which the wheel installs them."""
+
 SHELLS: dict[str, type[_Shell]] = {shell.name: shell for shell in (Bash, Zsh, Fish)}
 
 

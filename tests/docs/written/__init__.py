@@ -6,6 +6,7 @@ them current.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.docs.written.causes import with_causes
@@ -13,7 +14,9 @@ from tests.docs.written.commands import commands_page
 from tests.docs.written.documents import documents_page
 from tests.docs.written.exits import with_exits
 from tests.docs.written.findings import findings_page
+from tests.docs.written.manuals import MAN_PAGES, manual
 from tests.docs.written.spec_file import spec_page
+from vfio_kit.cli.shells import SCRIPTS, script
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,11 @@ class Written:
         return self.page(file.read_text("utf-8") if file.exists() else "")
 
 
+def _same(page: Callable[[], str]) -> Callable[[str], str]:
+    """Whatever is there."""
+    return lambda _: page()
+
+
 WRITTEN: tuple[Written, ...] = (
     Written("docs/findings.md", lambda _: findings_page()),
     Written("docs/verify.md", with_causes),
@@ -35,6 +43,11 @@ WRITTEN: tuple[Written, ...] = (
     Written("docs/reference/commands.md", lambda _: commands_page()),
     Written("docs/reference/spec.md", lambda _: spec_page()),
     Written("docs/reference/json.md", lambda _: documents_page()),
+    *(Written(f"packaging/man/{name}", _same(partial(manual, name))) for name in MAN_PAGES),
+    *(
+        Written(f"packaging/completions/{file}", _same(partial(script, shell)))
+        for shell, file in SCRIPTS.items()
+    ),
 )
 
 

@@ -3,24 +3,34 @@
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import chain
 
 import click
 
-from tests.unit.man_tables import ENVIRONMENT, EXIT_STATUS, MANUALS, PROGRAM, Manual
-from vfio_kit.cli import SECTIONS, _cli
+from tests.docs.written.exits import EXITS_OF, MEANINGS
+from tests.docs.written.manual_rows import ENVIRONMENT, MANUALS, PROGRAM, Manual
+from vfio_kit.cli import _COMMANDS, SECTIONS, _cli
 
-_TOP = (
-    '.\\" Written by pytest tests/unit --update-goldens, from the declarations of the commands.\n'
-)
+_TOP = '.\\" Written by scripts/docs --write, from the declarations of the commands.\n'
 _REVISED = "2026-11-22"
 """man-pages(7) wants a date; that of the last change of this layout."""
 
 
+MAN_PAGES = ("vfio-kit.1", *(f"vfio-kit-{name}.1" for name in _COMMANDS))
+"""Their names."""
+
+
+def manual(name: str) -> str:
+    """The page of this name."""
+    return man_pages()[name]
+
+
+@cache
 def man_pages() -> dict[str, str]:
     """File name -> page, of the program and of each of its commands."""
-    root = click.Context(_cli, info_name="vfio-kit", help_option_names=["-h", "--help"])
+    root = click.Context(_cli, info_name="vfio-kit")
     pages = {"vfio-kit.1": _program_page(root)}
     for section in SECTIONS.values():
         for name, what in section.items():
@@ -47,6 +57,8 @@ def _program_page(ctx: click.Context) -> str:
         chain.from_iterable(_commands(name, what) for name, what in SECTIONS.items()),
         [".SH OPTIONS"],
         _options(_cli, ctx),
+        [".SH EXIT STATUS"],
+        _statuses(MEANINGS),
         _foot(PROGRAM, ENVIRONMENT),
     )
     return _TOP + "\n".join(lines) + "\n"
@@ -65,6 +77,8 @@ def _command_page(name: str, what: str, command: click.Command, ctx: click.Conte
         [".SH DESCRIPTION"],
         _paragraphs(command.help or ""),
         _parameters(command, ctx),
+        [".SH EXIT STATUS"],
+        _exits(command, (name,)),
         _foot(MANUALS[name], {v: ENVIRONMENT[v] for v in sorted(_variables(command))}),
     )
     return _TOP + "\n".join(lines) + "\n"
@@ -111,12 +125,17 @@ def _parameters(command: click.Command, ctx: click.Context) -> Iterator[str]:
 
 
 def _options(command: click.Command, ctx: click.Context) -> Iterator[str]:
-    for parameter in command.get_params(ctx):
+    for parameter in command.params:
         record = parameter.get_help_record(ctx)
         if record is None or not record[1]:  # an argument, of which the description tells
             continue
         names, what = record
         yield from (".TP", " ".join(_word(word) for word in names.split(" ")), _text(what))
+    yield from _HELP
+
+
+_HELP = (".TP", r"\fB\-h\fR, \fB\-\-help\fR", "Show this message and exit.")
+"""Not asked of click, which keeps it as the first who asked wanted it."""
 
 
 def _variables(command: click.Command) -> set[str]:
@@ -126,10 +145,24 @@ def _variables(command: click.Command) -> set[str]:
     return {"NO_COLOR"}.union((v for v in found if isinstance(v, str)), *map(_variables, inner))
 
 
+def _exits(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
+    if isinstance(command, click.Group):
+        for name in command.commands:
+            yield f".SS {_text(' '.join(('vfio-kit', *path, name)), plain=True)}"
+            yield from _statuses(EXITS_OF[(*path, name)])
+    else:
+        yield from _statuses(EXITS_OF[path])
+        yield ".PP"
+    yield _text("1, 2 and 130 may be those of any command:")
+    yield _reference("vfio-kit(1)")
+
+
+def _statuses(rows: Mapping[int, str]) -> Iterator[str]:
+    for status, what in sorted(rows.items()):
+        yield from (".TP", rf"\fB{status}\fR", _text(what))
+
+
 def _foot(manual: Manual, variables: dict[str, str]) -> Iterator[str]:
-    yield ".SH EXIT STATUS"
-    for code, what in EXIT_STATUS.items():
-        yield from (".TP", rf"\fB{code}\fR", _text(what))
     if variables:
         yield ".SH ENVIRONMENT"
         for name, what in variables.items():

@@ -2,17 +2,6 @@
 
 from dataclasses import dataclass
 
-EXIT_STATUS = {
-    0: "Yes: done, or checked and good.",
-    1: "A bug of vfio-kit; please report it.",
-    2: "The command line or the spec asks for something that cannot be meant.",
-    3: "Checked, and the answer is no; nothing was changed.",
-    4: "The host cannot be examined or changed: permissions, memory, disk space.",
-    5: "libvirt, QEMU or an image stands in the way.",
-    6: "The guest is unreachable, or did not answer in time.",
-    130: "Interrupted by SIGINT, SIGTERM or SIGHUP; the host was put back first.",
-}
-
 _RECORD = ("/var/lib/vfio-kit/NAME/", "What was done for the VM NAME, its keys and its journal.")
 _DISKS = ("/var/lib/libvirt/images/", "Images, and the overlay and the seed of each VM.")
 _CONSOLE = ("/var/log/libvirt/qemu/NAME.console", "What the guest wrote on its serial console.")
