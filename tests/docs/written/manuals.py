@@ -152,9 +152,8 @@ def _exits(command: click.Command, path: tuple[str, ...]) -> Iterator[str]:
             yield from _statuses(EXITS_OF[(*path, name)])
     else:
         yield from _statuses(EXITS_OF[path])
-        yield ".PP"
-    yield _text("1, 2 and 130 may be those of any command:")
-    yield _reference("vfio-kit(1)")
+    yield from (".PP", _text("1, 2 and 130 may be those of any command:"))
+    yield f"{_reference('vfio-kit(1)')}."
 
 
 def _statuses(rows: Mapping[int, str]) -> Iterator[str]:
