@@ -223,7 +223,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
         monkeypatch.delenv("TERM")
     else:
         monkeypatch.setenv("TERM", term)
-    line = LiveLine(plain_every=0.3)
+    line = LiveLine(redraw=0.02, plain_every=0.1)
     line.run(Running("waiting", time.monotonic()))
     until(lambda: screen.getvalue().count("\n") == 2)
     line.end()
@@ -236,11 +236,11 @@ def test_without_a_terminal_what_takes_long_is_said_now_and_then(
 ) -> None:
     meter = Bytes()
     meter.set(1 << 20, 2 << 20)
-    line = LiveLine(plain_every=0.4)
+    line = LiveLine(redraw=0.02, plain_every=0.2)
     line.run(Running("downloading", time.monotonic(), meter))
-    time.sleep(1.0)
-    line.end()
     time.sleep(0.5)
+    line.end()
+    time.sleep(0.25)
     said = capsys.readouterr().err
     assert "\r" not in said and "\x1b" not in said
     lines = said.splitlines()

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vfio_kit.apply.hugepages import boot_parameters, give_back, pool_size, prepare, take
+from vfio_kit.apply.hugepages import boot_parameters, give_back, growth, pool_size, prepare, take
 from vfio_kit.errors import HostError
 from vfio_kit.model.placement import Claim, CpuTopology, Hugepages, Placement
 
@@ -152,6 +152,18 @@ def test_each_node_grows_by_itself_and_goes_back(tmp_path: Path) -> None:
     assert (pages(first), pages(second)) == (20, 8)
     give_back(data, tmp_path)
     assert (pages(first), pages(second)) == (20, 8)
+
+
+def test_how_far_it_has_come_is_seen_from_outside(tmp_path: Path) -> None:
+    first, second = two_nodes(tmp_path, (20, 5), (8, 8))
+    look = growth(prepare(wanted(50), placed((0, 30), (1, 20)), root=tmp_path), tmp_path)
+    assert look() == (0, 37)
+    (first / "nr_hugepages").write_text("30\n")
+    assert look() == (10, 37)
+    (second / "nr_hugepages").write_text("99\n")  # somebody else adds some, too
+    assert look() == (22, 37)
+    (first / "nr_hugepages").write_text("what?\n")
+    assert look() == (12, 37)
 
 
 def test_a_pool_that_has_enough_is_not_written_to(tmp_path: Path) -> None:

@@ -167,6 +167,22 @@ def test_nobody_reads_what_is_said(words: Callable[[Row], list[str]], images: Pa
     assert (done.returncode, done.stdout) == (0, f"{images / NAME}\n")
 
 
+def test_what_draws_and_what_logs_is_paid_for_by_who_needs_it(
+    words: Callable[[Row], list[str]], tmp_path: Path
+) -> None:
+    code = "import sys\ntry:\n import vfio_kit.cli as c; c.main()\nfinally: print(*sys.modules)"
+    wanted = {"vfio_kit.cli.live_line", "vfio_kit.cli.log_file", "logging"}
+
+    def loaded(row: str) -> set[str]:
+        argv = [sys.executable, "-c", code, *words(Row(row))]
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=60)
+        return wanted & set(done.stdout.split())
+
+    assert loaded("scan --root {root}") == set()
+    assert loaded("plan --gpu 01:00.0 --root {root}") == set()
+    assert loaded(f"{FETCH} --log-file {{tmp}}/log") == wanted
+
+
 # A terminal
 
 
@@ -200,10 +216,10 @@ def shown(argv: list[str], columns: int, **environ: str) -> tuple[int, list[str]
 
 @pytest.fixture
 def slow(mirror: HttpServer) -> HttpServer:
-    """Half of the image comes at once, the rest after a second."""
+    """Half of the image comes at once, the rest after nearly a second."""
     image = max(mirror.files.values(), key=lambda file: len(file.data))
     image.hang = threading.Event()
-    timer = threading.Timer(1.2, image.hang.set)
+    timer = threading.Timer(0.9, image.hang.set)
     timer.daemon = True
     timer.start()
     return mirror

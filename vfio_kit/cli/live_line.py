@@ -140,11 +140,11 @@ def clipped(text: str, columns: int) -> str:
 class LiveLine:
     """What runs now, if anything does; there is one for the process, as there is one stderr.
 
-    plain_every: seconds between two lines where there is no terminal.
+    Seconds: `redraw` between two drawings, `plain_every` between two lines without a terminal.
     """
 
-    def __init__(self, plain_every: float = _PLAIN_EVERY) -> None:
-        self._plain_every = plain_every
+    def __init__(self, redraw: float = _REDRAW, plain_every: float = _PLAIN_EVERY) -> None:
+        self._redraw, self._plain_every = redraw, plain_every
         # A signal's handler may speak while this thread draws: the same thread gets it again.
         self._lock = threading.RLock()
         self._running: Running | None = None
@@ -176,7 +176,7 @@ class LiveLine:
             if self._drawn:
                 self._drawn = False
                 console.write("\r\x1b[K")
-            self._next = max(self._next, time.monotonic() + _REDRAW / 5)
+            self._next = max(self._next, time.monotonic() + self._redraw / 5)
 
     def _start(self) -> None:
         self._wake.set()
@@ -191,7 +191,7 @@ class LiveLine:
 
     def _tick(self) -> None:
         while self._wake.wait():
-            time.sleep(_REDRAW)
+            time.sleep(self._redraw)
             with self._lock:
                 self._draw()
 
@@ -200,7 +200,7 @@ class LiveLine:
         if running is None or now < self._next:
             return
         if console.is_live():
-            self._next = now + _REDRAW * 0.8
+            self._next = now + self._redraw * 0.8
             self._drawn = True
             console.write(f"\r\x1b[K{line_of(running, _columns() - 1)}")
         else:
