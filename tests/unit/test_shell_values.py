@@ -202,8 +202,11 @@ def test_hosts_are_those_of_ssh_config(
     assert values(f"verify --ssh-config {config} --host ") == ["gpu-01", "gpu-02", "other"]
     monkeypatch.setenv("HOME", str(tmp_path))
     assert values("verify --host gpu-01 --host ubuntu@gpu") == ["ubuntu@gpu-01", "ubuntu@gpu-02"]
+    for command in ("up x", "list", "scan"):
+        uris = values(f"{command} --connect qemu+ssh://root@gpu")
+        assert uris == [f"qemu+ssh://root@gpu-0{number}/system" for number in (1, 2)]
     monkeypatch.setenv("HOME", str(tmp_path / "none"))
-    assert values("verify --host ") == []
+    assert values("verify --host ") == values("list --connect ") == []
 
 
 def test_nothing_needs_a_click_whose_items_are_generic() -> None:

@@ -59,6 +59,7 @@ def root_option(function: Command) -> Command:
 
     The command's `root` is the folder, or a file that is a snapshot, else `/`.
     """
+    from vfio_kit.cli import completing
 
     @functools.wraps(function)
     def run(*args: Any, root: Path, **values: Any) -> Any:
@@ -72,6 +73,7 @@ def root_option(function: Command) -> Command:
     with_options = click.option(
         "--connect",
         metavar="URI",
+        shell_complete=completing.uris,
         callback=_keep_host,
         expose_value=False,
         is_eager=True,

@@ -162,12 +162,27 @@ def _image_paths(ctx: click.Context, _incomplete: str) -> Values:
 @_completer
 def ssh_hosts(ctx: click.Context, incomplete: str) -> Values:
     """Those that ssh_config(5) names without a pattern, behind USER@ where that was typed."""
-    file = ctx.params.get("ssh_config") or Path.home() / ".ssh/config"
     user = incomplete[: incomplete.rfind("@") + 1]
-    for line in file.read_text(errors="replace").splitlines():
+    return ((user + host, None) for host in _hosts_in(ctx.params.get("ssh_config")))
+
+
+@_completer
+def uris(_ctx: click.Context, incomplete: str) -> Values:
+    """Of the hosts that ssh_config(5) names."""
+    user = incomplete.removeprefix(_SSH)
+    user = user[: user.rfind("@") + 1]
+    return ((f"{_SSH}{user}{host}/system", None) for host in _hosts_in(None))
+
+
+_SSH = "qemu+ssh://"
+
+
+def _hosts_in(file: Path | None) -> Iterable[str]:
+    text = (file or Path.home() / ".ssh/config").read_text(errors="replace")
+    for line in text.splitlines():
         word, *names = line.split() or [""]
         if word.lower() == "host":
-            yield from ((user + name, None) for name in names if not set(name) & set("*?!"))
+            yield from (name for name in names if not set(name) & set("*?!"))
 
 
 @_completer

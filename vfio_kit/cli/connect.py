@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from vfio_kit.cli import console
+from vfio_kit.cli import completing, console
 from vfio_kit.cli.common import terminal_width
 from vfio_kit.cli.relay import Heard, Relayed
 from vfio_kit.cli.report import Report
@@ -86,6 +86,7 @@ def connectable(function: Command) -> Command:
     return click.option(
         "--connect",
         metavar="URI",
+        shell_complete=completing.uris,
         help="Do it on another GPU host: qemu+ssh://[user@]host[:port]/system. Paths are that "
         "host's; docs/remote.md.",
     )(run)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vfio_kit.cli import console
+from vfio_kit.cli import completing, console
 from vfio_kit.cli.common import json_option, print_json, state_dir_option
 from vfio_kit.cli.list_table import HEAD, cells_of, print_table
 from vfio_kit.cli.origin import next_words
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     "uris",
     multiple=True,
     metavar="URI",
+    shell_complete=completing.uris,
     help="Of another GPU host: qemu+ssh://[user@]host[:port]/system; may be repeated, "
     "qemu:///system is this one; docs/remote.md.",
 )
