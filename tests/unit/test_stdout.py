@@ -12,6 +12,7 @@ import subprocess
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,6 +182,30 @@ def test_what_draws_and_what_logs_is_paid_for_by_who_needs_it(
     assert loaded("scan --root {root}") == set()
     assert loaded("plan --gpu 01:00.0 --root {root}") == set()
     assert loaded(f"{FETCH} --log-file {{tmp}}/log") == wanted
+
+
+def test_an_interrupt_says_what_is_kept_and_the_log_that_it_was_one(
+    words: Callable[[Row], list[str]], mirror: HttpServer, images: Path, tmp_path: Path
+) -> None:
+    image = max(mirror.files.values(), key=lambda file: len(file.data))
+    image.hang = threading.Event()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vfio_kit", *words(Row(FETCH)), "--log-file", f"{tmp_path}/log"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + 20
+    while not any(part.stat().st_size for part in images.glob(".*.part")):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.terminate()
+    out, err = process.communicate(timeout=20)
+    image.hang.set()
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "interrupted"
+    assert "0 MiB are kept: the same command goes on from there" in err
+    assert (tmp_path / "log").read_text().rstrip().endswith("interrupted")
 
 
 # A terminal

@@ -85,10 +85,21 @@ def fetch(
 
     row = _row(guest)
     wanted = Wanted(row, serial, digest and digest.lower(), _mirror(mirror))
-    report, hosts = Report(), row.hosts if mirror is None else ()
+    report, got = Report(), 0
+
+    def meter(have: int, total: int | None) -> None:
+        nonlocal got
+        got = have
+        report.meter(have, total)
+
+    web = Web(row.hosts if mirror is None else (), report.note, meter, timed=report.timed)
     with sigterm_as_interrupt():
-        web = Web(hosts, report.note, report.meter, timed=report.timed)
-        fetched = fetch_image(wanted, folder.absolute(), web)
+        try:
+            fetched = fetch_image(wanted, folder.absolute(), web)
+        except KeyboardInterrupt:
+            if got:
+                report.note(f"{got >> 20} MiB are kept: the same command goes on from there")
+            raise
     _say(fetched)
     report.finish(f"{fetched.path.name} is there")
     if as_json:
