@@ -54,7 +54,6 @@ def _judged(document: dict[str, Any], mib: int) -> Iterator[Row]:
     yield Row(f"{mib // 2} pages taken from the kernel", found["take"])
     yield populate
     yield Row("QEMU, nothing filled", found["off"], note=document["qemu"])
-    start = Row("", found["off"]).median
     one = Row("", found["1"]).median
     for count in (int(way) for way in found if way.isdecimal()):
         row = Row("", found[str(count)])
@@ -64,7 +63,6 @@ def _judged(document: dict[str, Any], mib: int) -> Iterator[Row]:
             row.seconds,
             floor,
             (bound,) if count > 1 else (),
-            f"{mib / 1024 / max(row.median - start, 1e-6):.1f} GiB/s",
         )
 
 
@@ -72,11 +70,11 @@ _METHOD = (
     "A guest of {mib} MiB in hugepages of 2 MiB, without its guest: QEMU is started with the "
     "memory of a domain that libvirt makes with `<allocation mode='immediate' threads='N'/>` "
     "(memory-backend-memfd, prealloc, prealloc-threads=N) and told to quit before its CPUs run; "
-    "the figure is the whole process. N is 1, and the number of CPUs, 4 at most. Every round takes "
-    "the pages from the kernel anew (the first row, without a floor) and then goes through all "
-    "ways, beginning with another one each time; a first round does not count. The floor is a "
-    "process that maps the same pages with MAP_POPULATE, which the kernel does in one thread. "
-    "GiB/s are the memory by what it takes longer than a QEMU that fills nothing."
+    "the figure is the whole process. N is 1, and the number of CPUs, 4 at most. Every round "
+    "takes the pages from the kernel anew (the first row, without a floor) and then goes through "
+    "all ways, beginning with another one each time; a first round does not count. The floor is a "
+    "process that maps the same pages with MAP_POPULATE, which the kernel does in one thread. A "
+    "QEMU that fills nothing shows what of it is QEMU's own start and end."
 )
 _MEANING = (
     "The kernel clears a page when it is first touched, so this is the speed of memory. On two "

@@ -9,7 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-_VIRTUAL = {"none": "no virtual machine", "qemu": "a virtual machine (QEMU, its CPU emulated: TCG)"}
+_VIRTUAL = {
+    "none": "no virtual machine",
+    "qemu": "a virtual machine (QEMU, its CPU emulated: TCG)",
+    "kvm": "a virtual machine (KVM)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,7 @@ def this_machine() -> Computer:
         len(os.sched_getaffinity(0)),
         platform.release(),
         platform.python_version(),
-        _said("systemd-detect-virt"),
+        _said("systemd-detect-virt", "--vm"),
     )
 
 

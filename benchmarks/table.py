@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from benchmarks.results import Measured
 from benchmarks.row import Row
 
-_FORM = "{:<9} {:<38} {:>9}  {:<15} {:>4}  {:<26} {}"
+_FORM = "{:<12} {:<46} {:>8}  {:<16} {:>4}  {:<24} {}"
 
 
 def head() -> str:

@@ -206,6 +206,7 @@ def up(options: list[str]) -> None:
     sh("vfio-kit", "down", NAME, "--purge")
     # What the interpreter takes to get to the first line of `up`, and from its last, belongs to it.
     before = MARKS["ended"] - document["seconds"]
+    MARKS["step: interpreter"] = round(before, 2)
     for step in document["steps"]:
         what, end = step["what"], round(before + step["begin"] + step["seconds"], 2)
         MARKS.setdefault(f"step: {what}", step["seconds"])
@@ -213,7 +214,6 @@ def up(options: list[str]) -> None:
             MARKS["greeting"] = end
         elif what.startswith("logged in"):
             MARKS["login"] = end
-    MARKS["step: interpreter"] = round(before, 2)
     print(json.dumps(MARKS))
 
 

@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 
 from benchmarks.row import InLab, Row
@@ -37,8 +37,9 @@ class VirtualHost:
         """
         for attempt in range(1 + MOST_REPETITIONS):
             try:
-                host = self._host()
-                return tuple(benchmark.rows(host, runs)), _computer(host)
+                with redirect_stdout(sys.stderr):  # what is printed there is no result
+                    host = self._host()
+                    return tuple(benchmark.rows(host, runs)), _computer(host)
             except LabFault as fault:
                 self.lab.stop()
                 if attempt == MOST_REPETITIONS:
@@ -76,5 +77,5 @@ def _computer(host: LabHost) -> Computer:
         int(read("nproc")),
         read("uname -r"),
         read("python3 --version").removeprefix("Python "),
-        read("systemd-detect-virt || true"),
+        read("systemd-detect-virt --vm || true"),
     )

@@ -1,6 +1,7 @@
 """`up` beside what it stands on: QEMU by hand with the same arguments, and virt-install."""
 
 import json
+import re
 import shlex
 import statistics
 from collections.abc import Callable, Iterator, Sequence
@@ -65,7 +66,9 @@ def started(host: "LabHost", way: str) -> Marks:
     """One guest to SSH and away again, on a host that is `prepared`; way: also "microvm"."""
     words = _OPTIONS if way == "up" else f"{FOLDER} {_GPU} {_AUDIO}"
     done = host.run(f"python3 /root/start.py {way} {words}", timeout=_LIMIT)
-    return dict(json.loads(done.stdout))
+    marks = dict(json.loads(done.stdout))
+    host.say(f"{way}: CPU after {marks['running']} s, SSH after {marks['greeting']} s")
+    return marks
 
 
 def rows(host: "LabHost", runs: int) -> Iterator[Row]:
@@ -124,15 +127,19 @@ def _judged(row: Row, seconds: dict[str, tuple[float, ...]]) -> Row:
 
 
 def _steps(runs: Sequence[Marks]) -> Iterator[Row]:
-    """What `up` says of its own steps, those of at least a tenth of a second in some run."""
+    """What `up` says of its own steps until the guest's CPU runs: those of a tenth of a second."""
     for name in (name for name in runs[0] if name.startswith("step: ")):
+        if name.startswith(f"step: {_WAITING}"):
+            return
         seconds = tuple(marks[name] for marks in runs if name in marks)
         if max(seconds) >= 0.1:
-            yield Row(f"up's {_short(name)}", seconds)
+            yield Row(f"up's {_DETAIL.split(name)[0]}", seconds)
 
 
-def _short(name: str, most: int = 34) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+_WAITING = "SSH server greets"
+"""The first step of those that go on in the guest."""
+_DETAIL = re.compile(r" in /| on /| /|;|,| and ")
+"""Where the name of a step begins to tell paths and devices."""
 
 
 _METHOD = (
