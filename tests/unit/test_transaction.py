@@ -415,6 +415,24 @@ def test_every_step_is_done_in_order_and_written_down(work: Work, tmp_path: Path
     assert work.folder.domain_xml.read_text() == "<domain/>"
 
 
+def test_each_step_is_told_of_when_it_begins_and_when_it_is_done(work: Work) -> None:
+    told: list[str] = []
+    bring_up(
+        work,
+        lambda what, _seconds: told.append(f"done: {what}"),
+        lambda what, _look: told.append(f"begins: {what}"),
+    )
+    words = [step.what for step in work.plan.steps[:-1]]
+    assert told == [f"{when}: {what}" for what in words for when in ("begins", "done")]
+    told.clear()
+    take_down(
+        work.folder,
+        lambda what, _seconds: told.append(f"done: {what}"),
+        begins=lambda what, _look: told.append(f"begins: {what}"),
+    )
+    assert told.index("begins: removing the overlay") < told.index("done: overlay removed")
+
+
 @pytest.fixture
 def bundled(work: Work, tmp_path: Path) -> Work:
     """The same with an offline bundle, which has an empty list of packages."""
