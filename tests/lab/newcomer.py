@@ -130,8 +130,9 @@ def _try(root: Path, wanted: list[str]) -> None:
         **{name: f"/{_BUNDLE}" for name in _CERTIFICATES if name in os.environ},
     }
     inside = ["env", "-i", *(f"{name}={value}" for name, value in environment.items())]
-    unshare = ["unshare", "--mount", "--pid", "--ipc", "--uts", "--propagation", "private"]
-    unshare += ["--fork", "--kill-child"]
+    # Each dies with the one that started it: this process, unshare, the first in the namespaces.
+    unshare = ["setpriv", "--pdeathsig", "KILL", "unshare", "--fork", "--kill-child"]
+    unshare += ["--mount", "--pid", "--ipc", "--uts", "--propagation", "private"]
     subprocess.run(
         [*unshare, "bash", "-c", _ENTER, "enter", str(root), *inside, "bash", "/try"],
         stdin=subprocess.DEVNULL,
