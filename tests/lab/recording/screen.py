@@ -85,9 +85,13 @@ def _chapter(title: str, events: tuple[Event, ...], width: int) -> Chapter:
 def _frames(events: Iterable[Event], begin: float, width: int) -> Iterator[Frame]:
     screen = pyte.Screen(width, _LINES)
     stream = pyte.Stream(screen)
+    rows: dict[int, Row] = {}
     for event in events:
         stream.feed(event.text)
-        yield Frame(event.at - begin, _rows(screen))
+        rows |= {y: _row(screen, y) for y in screen.dirty}
+        screen.dirty.clear()
+        last = max((y for y, row in rows.items() if row), default=-1)
+        yield Frame(event.at - begin, tuple(rows[y] for y in range(last + 1)))
 
 
 def _settled(frames: Iterable[Frame]) -> Iterator[Frame]:
@@ -101,14 +105,6 @@ def _settled(frames: Iterable[Frame]) -> Iterator[Frame]:
         before = frame
     if before is not None and before.rows != shown:
         yield before
-
-
-def _rows(screen: pyte.Screen) -> tuple[Row, ...]:
-    last = max((y for y, line in screen.buffer.items() if line), default=-1)
-    rows = [_row(screen, y) for y in range(last + 1)]
-    while rows and not rows[-1]:
-        rows.pop()
-    return tuple(rows)
 
 
 def _row(screen: pyte.Screen, y: int) -> Row:
