@@ -8,7 +8,7 @@ from tests.machines import m4000_isolated, write_machine
 from vfio_kit.render import OUTPUTS
 
 _LIBRARIES = "import click, jinja2, pydantic, cryptography.hazmat.primitives.asymmetric.ed25519"
-_TIMES = 3.0
+_TIMES = 4.0
 _KERNEL = ("--kernel", "/boot/guest-vmlinuz", "--initrd", "/boot/guest-initrd")
 
 
