@@ -206,6 +206,29 @@ def lay_out(page: Page, block: Block, folder: Path) -> None:
 
 def looks_like(printed: str, shown: str) -> bool:
     """Whether output is as a page shows it; a line of … alone stands for any lines or none."""
-    parts = re.split(r"(?m)^\s*…\s*$\n?", shown.rstrip() + "\n")
-    pattern = r"(?:.*\n)*?".join(map(re.escape, parts))
-    return re.fullmatch(pattern, printed.rstrip() + "\n") is not None
+    lines = printed.rstrip().split("\n")
+    groups = _groups(shown.rstrip().split("\n"))
+    first, last = groups[0], groups[-1]
+    if len(groups) == 1:
+        return lines == first
+    if lines[: len(first)] != first or lines[len(lines) - len(last) :] != last:
+        return False
+    at, end = len(first), len(lines) - len(last)
+    for group in groups[1:-1]:  # each as early as it can be: what follows has the most room then
+        places = range(at, end - len(group) + 1)
+        found = next((n for n in places if lines[n : n + len(group)] == group), None)
+        if found is None:
+            return False
+        at = found + len(group)
+    return at <= end
+
+
+def _groups(shown: list[str]) -> list[list[str]]:
+    """The lines between those of … alone; one group more than there are of them."""
+    groups: list[list[str]] = [[]]
+    for line in shown:
+        if line.strip() == "…":
+            groups.append([])
+        else:
+            groups[-1].append(line)
+    return groups

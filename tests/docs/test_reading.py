@@ -124,7 +124,8 @@ def test_a_shell_has_no_network_and_fails_where_a_line_does(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("shown", "alike"),
     [("one\ntwo\nthree", True), ("one\n…\nthree\n", True), ("…\nthree", True), ("one\n…", True),
-     ("one\nthree", False), ("two\n…", False), ("one\n…\ntwo", False)],
+     ("one\nthree", False), ("two\n…", False), ("one\n…\ntwo", False),
+     ("…\ntwo\n…", True), ("one\ntwo\n…\ntwo\nthree", False), ("…\nthree\n…\ntwo\n…", False)],
 )  # fmt: skip
 def test_shown_output_may_leave_lines_out(shown: str, alike: bool) -> None:
     assert looks_like("one\ntwo\nthree\n", shown) == alike
