@@ -9,6 +9,11 @@ CACHE=$VFIO_KIT_CACHE
 # shellcheck disable=SC2034  # used by those that source this
 STARTED=$SECONDS
 
+# Bytecode is kept, and outside of the checkout: without it every program that a test starts compiles
+# vfio-kit anew, and pytest all tests.
+unset PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX=$CACHE/bytecode
+
 say() { printf '%s  %s\n' "$(date +%T)" "$*" >&2; }
 die() { say "FAILED: $*"; exit 1; }
 

@@ -1,14 +1,21 @@
-"""What all tests share: the flag that writes the goldens anew, and which tests are of an edge."""
+"""What all tests share: where their files are, how many examples, which of them are of an edge."""
 
+import gc
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.examples import few
+
 # A machine that does something else as well is slow now and then, and no test fails for that.
-settings.register_profile("unhurried", deadline=None)
+settings.register_profile("unhurried", deadline=None, max_examples=few(40))
 settings.load_profile("unhurried")
+
+MEMORY = Path("/dev/shm")
 
 EDGES = frozenset(
     f"test_{name}"
@@ -16,7 +23,7 @@ EDGES = frozenset(
         *("bounded", "drivers", "locks", "power", "regressions", "repair", "transaction"),
         *("bake", "bundle", "burn", "fetch", "first_boot_report", "image_command", "keys", "local"),
         *("make_bundle", "many", "observe", "openpgp", "provision", "remote", "ssh"),
-        *("hostile", "hostile_host", "packaging", "permissions"),
+        *("hostile", "hostile_host", "permissions"),
         *(
             "shell_completion",
             "log_file",
@@ -41,11 +48,30 @@ def lock_of_no_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+def pytest_configure() -> None:
+    """Puts `tmp_path` into memory where there is enough of it: trees have thousands of files."""
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2 << 30:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of edges; what is covered is counted of the other ones.
+
+    Nor do examples that hypothesis draws count: what is covered is the same in each run.
+    """
     for item in items:
-        if item.path.stem in EDGES:
+        edge = item.path.stem in EDGES
+        if edge:
             item.add_marker(pytest.mark.edge)
+        if edge or getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.no_cover)
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays until the end: no garbage collection needs to look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

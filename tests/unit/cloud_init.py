@@ -21,7 +21,7 @@ _SCHEMA = "usr/lib/python3/dist-packages/cloudinit/config/schemas/schema-cloud-c
 
 def schema_errors(user_data: str) -> list[str]:
     """What the schema has against this user-data, each with its place; unknown keys as well."""
-    document = yaml.safe_load(user_data)
+    document = yaml.load(user_data, Loader=yaml.CSafeLoader)  # libyaml's is ten times as fast
     found = jsonschema.Draft4Validator(_schema()).iter_errors(document)
     errors = [f"{'/'.join(map(str, error.path))}: {error.message}" for error in found]
     known = {key for part in _schema()["$defs"].values() for key in part.get("properties", ())}

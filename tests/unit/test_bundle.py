@@ -146,7 +146,9 @@ def test_what_counts_is_on_the_iso_under_its_own_name(folder: Path, tmp_path: Pa
     assert stat.S_IMODE(iso.stat().st_mode) == 0o644
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "vm-bundle.iso"]
     out = tmp_path / "out"
-    done = run_tool("xorriso", "-osirrox", "on", "-indev", iso, "-pvd_info", "-extract", "/", out)
+    done = run_tool(
+        "xorriso", "-osirrox", "on", "-indev", f"stdio:{iso}", "-pvd_info", "-extract", "/", out
+    )
     assert done.returncode == 0, done.stderr
     assert "Volume Id    : VFIO-KIT\n" in done.stdout
     found = {str(path.relative_to(out)): path for path in out.rglob("*") if path.is_file()}

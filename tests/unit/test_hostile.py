@@ -23,6 +23,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from tests.examples import few
 from tests.machines import M4000
 from tests.unit.hostile import CANARY, anything, chunks, printable
 from tests.unit.values import TEST_KEYS, function, host, public_key, spec
@@ -92,7 +93,7 @@ def _toml(value: object) -> str:
 
 @pytest.mark.parametrize("key", KEYS)
 @given(text=anything)
-@settings(max_examples=15)
+@settings(max_examples=few(6))
 def test_a_value_is_refused_by_name_or_kept(key: str, text: str) -> None:
     for value in _values(key, text):
         with tempfile.TemporaryDirectory() as folder:
@@ -124,7 +125,7 @@ def _refused_or_kept(key: str, text: Any, options: dict[str, object], file: Path
 
 
 @given(st.binary(max_size=60) | anything.map(lambda text: text.encode("utf-8", "surrogatepass")))
-@settings(max_examples=50)
+@settings(max_examples=few(20))
 def test_a_file_of_any_bytes_is_a_spec_or_a_mistake(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "vm.toml"
@@ -321,7 +322,7 @@ def substituted(tree: Tree, texts: dict[str, str]) -> Tree:
 
 @pytest.mark.parametrize("output", OUTPUTS)
 @given(wanted=wanted_vms)
-@settings(max_examples=25, phases=set(Phase) - {Phase.shrink})
+@settings(max_examples=few(8), phases=set(Phase) - {Phase.shrink})
 def test_every_output_is_read_as_that_of_harmless_values(output: str, wanted: Wanted) -> None:
     harmless = read_back(output, wanted, _HARMLESS)
     assert read_back(output, wanted, wanted.texts) == substituted(harmless, wanted.texts)
@@ -384,7 +385,7 @@ _json = st.recursive(
 
 
 @given(wanted=_json)
-@settings(max_examples=40)
+@settings(max_examples=few(15))
 def test_a_plan_of_any_shape_is_a_plan_or_a_mistake(wanted: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "plan.json"

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import few
 from tests.machines import (
     E1000,
     M4000,
@@ -140,7 +141,7 @@ LOOKS: tuple[tuple[str, ...], ...] = (
 
 @given(texts=st.fixed_dictionaries(dict.fromkeys(NAMES, anything)))
 @example(texts=dict.fromkeys(NAMES, UNSEEN))
-@settings(max_examples=8, phases=set(Phase) - {Phase.shrink})
+@settings(max_examples=few(3), phases=set(Phase) - {Phase.shrink})
 def test_no_name_of_a_host_does_more_than_show(texts: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         root = hostile_machine(Path(name), texts)
@@ -173,7 +174,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(text=printable)
-@settings(max_examples=8)
+@settings(max_examples=few(3))
 def test_a_name_in_pci_ids_comes_whole_into_json(plain: Path, text: str) -> None:
     ids = plain / "usr/share/misc/pci.ids"
     before = ids.read_bytes()
@@ -185,7 +186,7 @@ def test_a_name_in_pci_ids_comes_whole_into_json(plain: Path, text: str) -> None
 
 
 @given(text=printable)
-@settings(max_examples=8, phases=set(Phase) - {Phase.shrink})
+@settings(max_examples=few(3), phases=set(Phase) - {Phase.shrink})
 def test_a_spec_s_values_come_whole_into_json_and_into_files(plain: Path, text: str) -> None:
     text = text.replace("/", "|").replace(".", ":")[:80] or "x"
     words = ("--gpu", "03:00.0", "--driver", "none", "--image", f"/x{text}", "--root", plain)
@@ -238,7 +239,7 @@ def test_every_command_has_an_argument_here() -> None:
 @pytest.mark.parametrize("words", ARGUMENTS, ids=" ".join)
 @given(text=anything.filter(lambda text: "\0" not in text))
 @example(text=UNSEEN.replace("\0", ""))
-@settings(max_examples=10)
+@settings(max_examples=few(5))
 def test_no_argument_does_more_than_show(words: tuple[str, ...], text: str) -> None:
     text = text.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")[:4000]
     if text in ("", "-h", "--help", "--version"):

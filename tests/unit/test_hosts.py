@@ -60,7 +60,8 @@ def judged(path: Path) -> Judged:
     return Judged(description, host, data, elsewhere, reports)
 
 
-@pytest.fixture(params=DESCRIPTIONS, ids=lambda path: str(path.stem))
+# Of the module: so all tests of a machine follow each other, and it is written and read once.
+@pytest.fixture(scope="module", params=DESCRIPTIONS, ids=lambda path: str(path.stem))
 def case(request: pytest.FixtureRequest) -> Judged:
     return judged(request.param)
 

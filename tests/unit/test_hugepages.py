@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import few
 from vfio_kit.apply.hugepages import boot_parameters, give_back, growth, pool_size, prepare, take
 from vfio_kit.errors import HostError
 from vfio_kit.model.placement import Claim, CpuTopology, Hugepages, Placement
@@ -282,7 +283,7 @@ _VMS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=few(12), deadline=None)
 @given(_VMS, st.data())
 def test_whatever_comes_and_goes_in_whatever_order_the_pools_are_as_they_were(
     sizes: list[tuple[int, int]], data: st.DataObject

@@ -111,7 +111,9 @@ def test_a_seed_is_read_by_another_program(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [file.name for file in tmp_path.iterdir()] == ["seed.iso"]
     out = tmp_path / "out"
-    done = run_tool("xorriso", "-osirrox", "on", "-indev", path, "-pvd_info", "-extract", "/", out)
+    done = run_tool(
+        "xorriso", "-osirrox", "on", "-indev", f"stdio:{path}", "-pvd_info", "-extract", "/", out
+    )
     assert done.returncode == 0, done.stderr
     assert "Volume Id    : cidata\n" in done.stdout
     assert {file.name: file.read_text("utf-8") for file in out.iterdir()} == {

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.examples import few
 from tests.hosts.config_space import ACS_ALL, PORT_TYPES
 from tests.hosts.kernel_rule import KernelRule, with_groups
 from tests.machines import Config, Function, Machine, write_machine
@@ -193,7 +194,7 @@ def as_user(function: Function) -> Function:
 _quick = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@settings(_quick, max_examples=100)
+@settings(_quick, max_examples=few(40))
 @given(trees())
 def test_the_verdict_and_its_reason_are_those_of_the_kernels_rule(
     functions: tuple[Function, ...],
@@ -201,7 +202,7 @@ def test_the_verdict_and_its_reason_are_those_of_the_kernels_rule(
     check(functions, as_root=True)
 
 
-@settings(_quick, max_examples=30)
+@settings(_quick, max_examples=few(12))
 @given(trees())
 def test_an_ordinary_user_sees_the_verdict_and_no_wrong_reason(
     functions: tuple[Function, ...],

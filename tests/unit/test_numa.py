@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import few
 from tests.hosts.files import put
 from tests.hosts.load import cores
 from tests.machines import Machine, m4000_isolated, write_machine
@@ -220,7 +221,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_machine(tmp_path_factory.mktemp("torn"), TWO_SOCKETS)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=few(15))
 @given(st.sampled_from(READ), torn)
 def test_whatever_a_file_holds_cpus_are_in_one_core_each(
     root: Path, name: str, data: bytes

@@ -1,7 +1,6 @@
 """What a release and its packagers rest on: versions, licences, workflows, and the dependencies."""
 
 import re
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from tests.unit.tools import accepts
 from vfio_kit import __version__
 
 CHECKOUT = Path(__file__).parents[2]
@@ -27,7 +25,6 @@ PYTHONS = [
     for word in PROJECT["classifiers"]
     if (found := re.fullmatch(r"Programming Language :: Python :: (3\.\d+)", word))
 ]
-VENV = Path(sys.executable).parent
 
 
 def lowest(requirement: Requirement) -> str:
@@ -65,11 +62,7 @@ def test_the_changelog_groups_changes_by_their_kinds() -> None:
         assert found == [kind for kind in kinds if kind in found]
 
 
-# Licences
-
-
-def test_every_file_says_its_licence() -> None:
-    accepts(str(VENV / "reuse"), "--root", CHECKOUT, "lint")
+# Licences. `reuse lint` in scripts/test says that every file has one.
 
 
 def test_the_licence_is_the_same_in_both_places() -> None:
@@ -78,21 +71,7 @@ def test_the_licence_is_the_same_in_both_places() -> None:
     assert texts[0] == texts[1]
 
 
-# Workflows
-
-
-def test_workflows_are_what_github_takes() -> None:
-    schema = ("check-jsonschema", "--builtin-schema")
-    accepts(str(VENV / schema[0]), schema[1], "vendor.github-workflows", *WORKFLOWS)
-    dependabot = CHECKOUT / ".github/dependabot.yml"
-    accepts(str(VENV / schema[0]), schema[1], "vendor.dependabot", dependabot)
-
-
-def test_workflows_pin_their_actions_and_have_no_right_too_many() -> None:
-    """zizmor's own judgement; what it only gives a hint about is below `medium`."""
-    accepts(
-        str(VENV / "zizmor"), "--offline", "--quiet", "--min-severity=medium", CHECKOUT / ".github"
-    )
+# Workflows. check-jsonschema and zizmor in scripts/test look at their schema and their pins.
 
 
 def workflow(name: str) -> Any:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import few
 from tests.hosts.load import FOLDER, cores, load
 from tests.machines import K80, write_machine
 from tests.unit.values import at, function, spec
@@ -705,7 +706,7 @@ def check_sequence(platform: Platform, asked: list[tuple[int, int, int | None, i
         claims = (*claims, Claim(f"vm-{number}", cpus=made.cpus, memory_mib=pages))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=few(15))
 @given(hosts(), st.lists(demands, min_size=1, max_size=4))
 def test_guests_have_their_place_on_any_host(
     platform: Platform, asked: list[tuple[int, int, int | None, int]]

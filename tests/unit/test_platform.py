@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import few
 from tests.machines import M4000, M4000_AUDIO, Function, Machine, write_machine
 from tests.unit.values import at, function, host
 from vfio_kit.analysis.isolation import judge
@@ -533,7 +534,7 @@ torn = st.binary(max_size=200) | st.text(
 ).map(str.encode)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=few(15))
 @given(st.sampled_from(READ), torn)
 def test_whatever_a_file_holds_the_host_is_read_and_judged(name: str, data: bytes) -> None:
     with TemporaryDirectory() as folder:

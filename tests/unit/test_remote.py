@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from tests.examples import few
 from tests.machines import m4000_isolated, m4000_shared, write_machine
 from tests.unit.gpu_host import GpuHost
 from vfio_kit import __version__
@@ -128,7 +129,7 @@ def test_what_cannot_be_meant_is_named_and_the_secret_is_not(uri: str, why: str)
 WORDS = st.text(max_size=20) | st.sampled_from(["$(id)", "a b", "'\"", "\n", "\udcff", "--", "é"])
 
 
-@settings(max_examples=50)
+@settings(max_examples=few(20))
 @given(st.lists(WORDS, min_size=1, max_size=4), st.binary(max_size=40))
 def test_a_request_comes_as_it_was_sent_in_one_line(words: list[str], data: bytes) -> None:
     request = Request(("up", *words), {1: data}, (True, False), 132, words[0], words[-1])

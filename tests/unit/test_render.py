@@ -17,6 +17,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import few
 from tests.hosts.load import FOLDER as HOSTS
 from tests.hosts.load import load
 from tests.machines import M4000, Machine, k80_pair, m4000_isolated, write_machine
@@ -639,7 +640,7 @@ def test_without_a_place_nothing_of_it_is_printed(tmp_path: Path) -> None:
 
 
 @given(st.sets(st.integers(0, 40)))
-@settings(max_examples=50)
+@settings(max_examples=few(20))
 def test_a_list_of_cpus_is_read_as_it_was_meant(numbers: set[int]) -> None:
     text = cpu_list(numbers)
     read = [part.split("-") for part in text.split(",") if part]
@@ -797,7 +798,7 @@ MACHINE = host(function("01:00.0", M4000, 6))
     images=hostile,
     guest=st.sampled_from(sorted(GUESTS)),
 )
-@settings(max_examples=25)  # tests/unit/test_hostile.py has more
+@settings(max_examples=few(10))
 def test_xml_gives_back_every_value(
     name: str, image: str, kernel: str, initrd: str, network: str, images: str, guest: str
 ) -> None:
@@ -829,7 +830,7 @@ def test_xml_gives_back_every_value(
     guest=st.sampled_from(sorted(GUESTS)),
     image=paths,
 )
-@settings(max_examples=25)  # tests/unit/test_hostile.py has more
+@settings(max_examples=few(10))
 def test_yaml_gives_back_every_value(
     name: str, keys: list[str], private: str, driver: str, guest: str, image: str
 ) -> None:
@@ -857,7 +858,7 @@ _STUB = 'qemu-system-x86_64() { printf "%s\\0" "$@"; }\n'
 
 
 @given(name=names, image=paths, kernel=paths, initrd=paths, images=hostile, direct=st.booleans())
-@settings(max_examples=25)  # tests/unit/test_hostile.py has more
+@settings(max_examples=few(10))
 def test_the_shell_gives_qemu_every_value(
     name: str, image: str, kernel: str, initrd: str, images: str, direct: bool
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import few
 from tests.unit.values import at
 from vfio_kit.analysis.rom import LARGEST, RomImage, require_rom
 from vfio_kit.apply.rom import examine_rom, examine_roms, require_allowed
@@ -148,7 +149,7 @@ def test_a_rom_further_on_in_a_file_is_pointed_at() -> None:
     assert f"one begins at byte {len(data) - 1024}" in refusal(data).message
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=few(20), deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 1023), st.integers(1, 255))
 def test_whatever_the_file_holds_it_is_taken_or_refused(junk: bytes, place: int, by: int) -> None:
     changed = bytearray(image())

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import jsonschema
 import pytest
 
 import vfio_kit
-from tests.hosts.load import DESCRIPTIONS, load
+from tests.hosts.load import DESCRIPTIONS, FOLDER, load
 from tests.machines import (
     M4000,
     M4000_AUDIO,
@@ -59,6 +60,7 @@ def tree(tmp_path: Path) -> Callable[[Machine], Path]:
 
 
 Tree = Callable[[Machine], Path]
+Machines = Callable[[str], Path]
 
 
 @every_machine
@@ -220,8 +222,8 @@ def test_what_could_not_be_read_is_named(tree: Tree) -> None:
 # --gpu
 
 
-def test_gpus_of_one_group_go_to_one_guest_together(machines: Path) -> None:
-    root = machines / "intel-desktop-peg-x8x8"
+def test_gpus_of_one_group_go_to_one_guest_together(machines: Machines) -> None:
+    root = machines("intel-desktop-peg-x8x8")
     one, two = ("--gpu", "01:00.0"), ("--gpu", "02:00.0")
     assert run("scan", "-q", *one, "--root", root).exit_code == 3
     both = run("scan", *one, *two, "--root", root)
@@ -317,16 +319,20 @@ def test_a_tree_of_several_root_buses(tree: Tree) -> None:
 
 
 @pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Machines:
+    """Writes a machine of tests/hosts when it is first asked for."""
     folder = tmp_path_factory.mktemp("machines")
-    for description in DESCRIPTIONS:
-        write_machine(folder / description.stem, load(description).machine)
-    return folder
+
+    @cache
+    def root(name: str) -> Path:
+        return write_machine(folder / name, load(FOLDER / f"{name}.toml").machine)
+
+    return root
 
 
 @pytest.mark.parametrize("name", [description.stem for description in DESCRIPTIONS])
-def test_every_kind_of_machine_is_told_in_every_form(machines: Path, name: str) -> None:
-    root = machines / name
+def test_every_kind_of_machine_is_told_in_every_form(machines: Machines, name: str) -> None:
+    root = machines(name)
     found = document(run("scan", "--json", "--root", root))
     jsonschema.validate(found, SCHEMA, jsonschema.Draft202012Validator)
     assert undocumented(found, SCHEMA) == []
@@ -339,9 +345,9 @@ def test_every_kind_of_machine_is_told_in_every_form(machines: Path, name: str) 
 
 @pytest.mark.parametrize("name", TOLD)
 def test_what_is_said_of_a_machine(
-    machines: Path, name: str, request: pytest.FixtureRequest
+    machines: Machines, name: str, request: pytest.FixtureRequest
 ) -> None:
-    root = machines / name
+    root = machines(name)
     said = "".join(
         f"$ vfio-kit {' '.join(words)}\n{run(*words, '--root', root).stdout}\n"
         for words in (["scan"], ["scan", "--tree"])

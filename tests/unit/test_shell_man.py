@@ -63,7 +63,8 @@ def test_an_example_is_understood(line: str) -> None:
     program, name, *arguments = words
     command = _cli.get_command(click.Context(_cli), name)
     assert program == "vfio-kit" and command is not None
-    root = click.Context(_cli, info_name=program)
+    # With its settings: click keeps what the first context says of --help for all later ones.
+    root = click.Context(_cli, info_name=program, **_cli.context_settings)
     with command.make_context(name, arguments, parent=root) as context:
         assert isinstance(command, click.Group) or not context.args
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import few
 from tests.unit.ssh_server import SshServer, answer, plain, shell
 from tests.unit.values import said
 from vfio_kit.apply.keys import new_key
@@ -399,7 +400,7 @@ def test_any_login_shell_will_do(login: str, tmp_path: Path) -> None:
 
 
 @given(st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=40))
-@settings(max_examples=50)
+@settings(max_examples=few(20))
 def test_no_shell_finds_anything_to_change_in_what_is_sent(command: str) -> None:
     line = wire(command, 60)
     assert plain(line) == command

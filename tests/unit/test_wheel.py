@@ -3,7 +3,10 @@
 import os
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -32,17 +35,79 @@ def run(*command: str | Path, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a venv that holds the wheel and what it asks for, and nothing else."""
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the sdist, and with the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "-o", folder, CHECKOUT, cwd=folder)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"vfio_kit-{__version__}-py3-none-any.whl",
+        f"vfio_kit-{__version__}.tar.gz",
+    ]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(dist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a venv that holds the wheel. Its dependencies are those of the test's venv,
+    of which no .pth file is read here: the checkout is nowhere."""
     folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "build", "--wheel", "-o", folder / "dist", CHECKOUT, cwd=folder)
-    (wheel,) = (folder / "dist").glob("*.whl")
-    assert wheel.name == f"vfio_kit-{__version__}-py3-none-any.whl"
+    install(dist, folder, "--no-deps")
+    (packages,) = folder.glob("venv/lib/python*/site-packages")
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder
+
+
+def install(dist: Path, folder: Path, *options: str) -> None:
+    """Puts the wheel into a new venv."""
+    (wheel,) = dist.glob("*.whl")
     venv.create(folder / "venv", with_pip=False, symlinks=True)
     python = folder / "venv/bin/python"
-    pip = ("-m", "pip", "--python", python, "install", "-q", "--no-compile")
-    run(sys.executable, *pip, "--disable-pip-version-check", wheel, cwd=folder)
-    return folder
+    pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
+    run(*pip, "install", "-q", "--no-compile", *options, wheel, cwd=folder)
+
+
+def test_pypi_takes_both(dist: Path) -> None:
+    run(sys.executable, "-m", "twine", "check", "--strict", *dist.iterdir(), cwd=dist)
+
+
+def test_the_wheel_has_every_file_of_the_package(dist: Path) -> None:
+    (wheel,) = dist.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        shipped = {name for name in archive.namelist() if name.startswith("vfio_kit/")}
+    ours = {
+        str(path.relative_to(CHECKOUT))
+        for path in (CHECKOUT / "vfio_kit").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert ours - shipped == set()
+    assert {name.split("/")[1] for name in shipped - ours} == {"_assets"}
+
+
+def test_the_sdist_has_what_tests_and_packagers_take(dist: Path) -> None:
+    (sdist,) = dist.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for path in (
+        "LICENSE",
+        "docs/packaging.md",
+        "packaging/lowest.txt",
+        "tests/unit/test_wheel.py",
+    ):
+        assert path in names
+    assert not [name for name in names if "__pycache__" in name or name.startswith(".git/")]
+
+
+@pytest.mark.unit_long
+def test_the_wheel_asks_for_all_that_it_takes(dist: Path, tmp_path: Path) -> None:
+    """Into a venv with nothing else, from the network; the virtual host does it from wheels."""
+    install(dist, tmp_path)
+    modules = [
+        ".".join(path.relative_to(CHECKOUT).with_suffix("").parts)
+        for path in (CHECKOUT / "vfio_kit").rglob("*.py")
+        if path.stem not in ("__main__", "__init__", "libvirt_connection")
+    ]
+    code = f"import importlib; [importlib.import_module(name) for name in {modules}]"
+    run(tmp_path / "venv/bin/python", "-c", code, cwd=tmp_path)
 
 
 def test_every_output_renders_from_the_wheel(place: Path) -> None:

@@ -37,7 +37,7 @@ def _list() -> Iterator[str]:
 
 def _global() -> Iterator[str]:
     yield from ("## vfio-kit", "")
-    context = click.Context(_cli, info_name="vfio-kit")
+    context = click.Context(_cli, info_name="vfio-kit", **_cli.context_settings)
     yield from ("```text", *_usage(_cli, context), "```", "")
     yield from table(_HEAD, map(_option, _options(_cli, context)))
 
@@ -74,7 +74,7 @@ def _due(path: tuple[str, ...]) -> list[int]:
 
 
 def _context(path: tuple[str, ...], command: click.Command) -> click.Context:
-    context = click.Context(_cli, info_name="vfio-kit")
+    context = click.Context(_cli, info_name="vfio-kit", **_cli.context_settings)
     for name in path[:-1]:
         context = click.Context(_cli, info_name=name, parent=context)
     return click.Context(command, info_name=path[-1], parent=context)

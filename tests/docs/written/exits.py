@@ -9,7 +9,11 @@ from vfio_kit.errors import VfioKitError
 MEANINGS: Mapping[int, str] = {
     0: "Yes: it is so, or it is done.",
     1: "A bug of vfio-kit, with a traceback: please report it.",
-    **{kind.exit_code: inspect.getdoc(kind) or "" for kind in VfioKitError.__subclasses__()},
+    **{
+        kind.exit_code: inspect.getdoc(kind) or ""
+        for kind in VfioKitError.__subclasses__()
+        if kind.__module__ == VfioKitError.__module__  # a test may have made one of its own
+    },
     130: "Interrupted by SIGINT, SIGTERM or SIGHUP.",
 }
 """Status -> what it means of any command."""

@@ -30,7 +30,7 @@ def manual(name: str) -> str:
 @cache
 def man_pages() -> dict[str, str]:
     """File name -> page, of the program and of each of its commands."""
-    root = click.Context(_cli, info_name="vfio-kit")
+    root = click.Context(_cli, info_name="vfio-kit", **_cli.context_settings)
     pages = {"vfio-kit.1": _program_page(root)}
     for section in SECTIONS.values():
         for name, what in section.items():
