@@ -37,6 +37,14 @@ EDGES = frozenset(
     )
 )
 """Modules whose tests need servers on loopback, processes or tools; the core does not."""
+THROUGH = frozenset(
+    f"test_{name}"
+    for name in (
+        *("advise", "cli", "examples", "explain", "hosts", "malformed", "scan", "snapshot"),
+        *("shell_help", "shell_man", "shell_mistakes", "shell_values", "stdout", "log_file"),
+    )
+)
+"""Modules whose tests run all of it, on whole machines or by the command line."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -56,16 +64,32 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests of edges; what is covered is counted of the other ones.
-
-    Nor do examples that hypothesis draws count: what is covered is the same in each run.
-    """
+    """Marks the tests of edges, and puts those last in which no coverage is counted."""
     for item in items:
-        edge = item.path.stem in EDGES
-        if edge:
+        if item.path.stem in EDGES:
             item.add_marker(pytest.mark.edge)
-        if edge or getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
-            item.add_marker(pytest.mark.no_cover)
+    items.sort(key=lambda item: not counts(item))
+
+
+def counts(item: pytest.Item) -> bool:
+    """Whether what a test covers is counted: of the core, with given data, called directly.
+
+    Not of edges; nor of examples that hypothesis draws, which are others in each run; nor of what
+    goes through all of it once more with another machine, another page or another command.
+    """
+    drawn = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+    through = item.path.stem in THROUGH or item.path.parent.name != "unit"
+    return not (drawn or through or item.get_closest_marker("edge"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Pauses coverage before the first test that does not count. (`no_cover` of pytest-cov pauses
+    and resumes for each of them, which takes longer than most of them.)"""
+    plugin = item.config.pluginmanager.getplugin("_cov")
+    control = getattr(plugin, "cov_controller", None)
+    if control is not None and control.started != counts(item):
+        (control.resume if counts(item) else control.pause)()
 
 
 def pytest_collection_finish() -> None:
