@@ -92,15 +92,16 @@ def main() -> int:
         begin = time.monotonic()
         _make_system(root)
         made = time.monotonic() - begin
+        before = _gigabytes(root)
         wanted = list(commands((root / _HOME / "README.md").read_text()))
         tried = commit(root / _HOME)
         say_to_stderr(f"{SYSTEM} made in {made:.0f} s; {len(wanted)} commands to try")
         _try(root, wanted)
         steps = _outcome(wanted, (root / _STEPS).read_text())
-        used = _gigabytes(root)
+        grown = _gigabytes(root) - before
     finally:
         _remove(folder)
-    page = _page(steps, tried, made, used)
+    page = _page(steps, tried, made, grown)
     PAGE.write_text(page)
     print(page)
     return 0 if all(step.status == 0 for step in steps) else 1
@@ -162,7 +163,7 @@ def _outcome(wanted: list[str], noted: str) -> list[Step]:
     return [Step(command, *found.get(i, (None, 0.0))) for i, command in enumerate(wanted)]
 
 
-def _page(steps: list[Step], tried: str, made: float, used: float) -> str:
+def _page(steps: list[Step], tried: str, made: float, grown: float) -> str:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
     total = sum(step.seconds for step in steps)
     verdict = "Every step works as written." if all(s.status == 0 for s in steps) else "It FAILED."
@@ -180,7 +181,7 @@ def _page(steps: list[Step], tried: str, made: float, used: float) -> str:
         *(_line(step) for step in steps),
         f"| in all | | {total:.0f} s |",
         "",
-        f"At the end {used:.1f} GB lay on the disk, of which the system was 0.3 at the beginning.",
+        f"At the end {grown:.1f} GB more lay on the disk than before the first step.",
         "",
         "It is a chroot with processes and mounts of its own: kernel, network and clock are the "
         "machine's, and there is no systemd and no GPU. What needs either (libvirt's daemon, `up`) "
