@@ -206,7 +206,7 @@ def test_without_a_code_all_are_listed_in_80_columns(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("codes", [(), ("VK101",), tuple(CODES)], ids=["all", "one", "each"])
 def test_json_is_as_the_schema_says(codes: tuple[str, ...]) -> None:
     found = document(run("explain", "--json", *codes))
-    jsonschema.validate(found, SCHEMA, jsonschema.Draft202012Validator)
+    jsonschema.Draft202012Validator(SCHEMA).validate(found)
     assert [row["code"] for row in found["findings"]] == list(codes or CODES)
     for row in found["findings"]:
         assert set(row) == set(SCHEMA["$defs"]["finding"]["properties"])

@@ -229,7 +229,7 @@ def _xml_tree(element: ElementTree.Element) -> Tree:
 
 def _yaml_tree(text: str) -> Tree:
     """The document; what it writes that is a shell's is run by one, and by nothing else."""
-    tree = yaml.safe_load(text)
+    tree = yaml.load(text, yaml.CSafeLoader)
     for written in tree.get("write_files", ()):
         if written["path"].endswith("provision.conf"):
             written["content"] = _run(f"set -u\n{written['content']}\ndeclare -p")

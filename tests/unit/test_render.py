@@ -192,7 +192,7 @@ def user_data_with(guest: str, software: Software) -> str:
 
 def files_of(user_data: str) -> dict[str, str]:
     """Path -> content of what a seed writes into the guest."""
-    data = yaml.safe_load(user_data)
+    data = yaml.load(user_data, yaml.CSafeLoader)
     return {file["path"]: file["content"] for file in data.get("write_files", ())}
 
 
@@ -334,7 +334,7 @@ def test_cloud_init_would_refuse_another() -> None:
 def test_user_data_gives_the_guest_its_identity(path: Path) -> None:
     text = path.read_text("utf-8")
     assert text.startswith("#cloud-config\n")
-    data = yaml.safe_load(text)
+    data = yaml.load(text, yaml.CSafeLoader)
     case = CASES[path.parent.name]
     assert data["hostname"] == "gpu-vm"
     assert data["locale"] == "C.UTF-8"
@@ -359,7 +359,7 @@ SCRIPT = "/usr/local/sbin/vfio-kit-provision"
 
 
 def test_without_a_driver_the_seed_installs_nothing() -> None:
-    data = yaml.safe_load((GOLDEN / "debian-12-none" / "user-data").read_text("utf-8"))
+    data = yaml.load((GOLDEN / "debian-12-none" / "user-data").read_text("utf-8"), yaml.CSafeLoader)
     assert "runcmd" not in data and "write_files" not in data
 
 
@@ -452,7 +452,7 @@ def test_a_repository_has_its_key_in_the_seed(name: str) -> None:
 @pytest.mark.parametrize("path", goldens("cloud-init", "meta-data", "network-config"), ids=label)
 def test_the_rest_of_the_seed_names_the_same_machine(path: Path, tmp_path: Path) -> None:
     domain = plan_of(CASES[path.parent.name], tmp_path).domain
-    data = yaml.safe_load(path.read_text("utf-8"))
+    data = yaml.load(path.read_text("utf-8"), yaml.CSafeLoader)
     if path.name == "meta-data":
         assert data == {"instance-id": "vfio-kit-gpu-vm", "local-hostname": "gpu-vm"}
     else:
@@ -845,11 +845,11 @@ def test_yaml_gives_back_every_value(
     plan = make_plan(MACHINE, wanted)
     seed_keys = replace(TEST_KEYS, host_private=private + "\n", authorized=plan.authorized_keys)
     files = {file.path: file.text for file in render("cloud-init", plan, seed_keys)}
-    data = yaml.safe_load(files["user-data"])
+    data = yaml.load(files["user-data"], yaml.CSafeLoader)
     assert data["hostname"] == name
     assert data["ssh_keys"]["ed25519_private"] == private + "\n"
     assert (data["users"][0]["ssh_authorized_keys"] or []) == keys
-    assert yaml.safe_load(files["meta-data"])["local-hostname"] == name
+    assert yaml.load(files["meta-data"], yaml.CSafeLoader)["local-hostname"] == name
     assert ("write_files" in data) == (driver == "470")
 
 

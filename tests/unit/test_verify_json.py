@@ -22,7 +22,7 @@ SCHEMA = json.loads(
 def document(*reports: VerifyReport) -> Any:
     """As a consumer reads it, valid, and all of it described."""
     found = json.loads(json.dumps(verify_document(reports, WHEN, 2.25)))
-    jsonschema.validate(found, SCHEMA, jsonschema.Draft202012Validator)
+    jsonschema.Draft202012Validator(SCHEMA).validate(found)
     assert undocumented(found, SCHEMA) == []
     return found
 
