@@ -17,7 +17,7 @@ from tests.unit.test_journal import RECORD
 from tests.unit.test_scan import undocumented
 from tests.unit.tools import accepts
 from tests.unit.tools import run as run_tool
-from vfio_kit.analysis.guest.inventory import InstalledPackage, Inventory, parse_inventory
+from vfio_kit.analysis.guest.inventory import Inventory, parse_inventory
 from vfio_kit.apply.bake import export_image, require_new, wait_until_off
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.image_store import stored_images
@@ -40,7 +40,7 @@ from vfio_kit.cli.preflight import disk_mib
 from vfio_kit.errors import HostError, HypervisorError, UsageError
 from vfio_kit.guest.local import LocalRunner
 from vfio_kit.guest.seal import INVENTORY, NotSealed, seal, take_inventory
-from vfio_kit.model.vm import BakedImage, CudaWay, Software, check_name
+from vfio_kit.model.vm import BakedImage, CudaWay, InstalledPackage, Software, check_name
 
 SCHEMA = json.loads(
     (Path(vfio_kit.__file__).parent / "schemas/image-1.schema.json").read_text("utf-8")

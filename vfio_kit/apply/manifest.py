@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from vfio_kit.analysis.guest.inventory import InstalledPackage
 from vfio_kit.apply.files import cannot, write_file
 from vfio_kit.errors import HostError, HypervisorError
-from vfio_kit.model.vm import BakedImage, CudaWay
+from vfio_kit.model.vm import BakedImage, CudaWay, InstalledPackage
 
 SCHEMA = "vfio-kit/image/1"
 SUFFIX = ".qcow2"

@@ -76,9 +76,11 @@ def connectable(function: Command) -> Command:
 
     @functools.wraps(function)
     def run(*args: Any, connect: str | None, **values: Any) -> Any:
+        if connect is None:
+            return function(*args, **values)
         from vfio_kit.remote.uri import parse_uri
 
-        host = None if connect is None else parse_uri(connect)
+        host = parse_uri(connect)
         if host is None:
             return function(*args, **values)
         return _relay(click.get_current_context(), host)

@@ -172,6 +172,15 @@ class Software:
 
 
 @dataclass(frozen=True, slots=True)
+class InstalledPackage:
+    """A package in a guest, as dpkg has it."""
+
+    name: str
+    version: str
+    architecture: str
+
+
+@dataclass(frozen=True, slots=True)
 class BakedImage:
     """What an image holds that was made by `bake`; its manifest says so."""
 

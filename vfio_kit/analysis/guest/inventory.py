@@ -4,15 +4,7 @@ from dataclasses import dataclass
 
 from vfio_kit.analysis.guest.first_boot import RecordReader
 from vfio_kit.analysis.guest.printable import printable
-
-
-@dataclass(frozen=True, slots=True)
-class InstalledPackage:
-    """A package as dpkg has it."""
-
-    name: str
-    version: str
-    architecture: str
+from vfio_kit.model.vm import InstalledPackage
 
 
 @dataclass(frozen=True, slots=True)
