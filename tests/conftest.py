@@ -1,12 +1,14 @@
 """What all tests share: where their files are, how many examples, which of them are of an edge."""
 
 import gc
+import inspect
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import settings
 
 from tests.examples import few
@@ -58,6 +60,9 @@ def lock_of_no_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def pytest_configure() -> None:
     """Puts `tmp_path` into memory where there is enough of it: trees have thousands of files."""
+    # click before 8.2 mixes stdout and stderr unless it is told not to.
+    if "mix_stderr" in inspect.signature(CliRunner).parameters:
+        vars(CliRunner)["__init__"].__defaults__ = ("utf-8", None, False, False)
     if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2 << 30:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 

@@ -1,5 +1,7 @@
 """What the shells complete: the answer of vfio-kit to a line up to the cursor."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable
 from pathlib import Path
