@@ -3,7 +3,6 @@
 import functools
 import os
 import shlex
-import shutil
 import signal
 import sys
 import textwrap
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vfio_kit.cli import console
+from vfio_kit.cli.context import CONNECTED_TO, SNAPSHOT_OF
 from vfio_kit.errors import HostError, UsageError
 from vfio_kit.model import Finding, Host, Level, PciDevice
 
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
     from vfio_kit.remote.uri import RemoteHost
 
 Command = Callable[..., Any]
-
-SNAPSHOT_OF = "vfio_kit.from"
-CONNECTED_TO = "vfio_kit.connect"
-"""Where a context keeps what --from and --connect named."""
 
 
 def _keep_snapshot(ctx: click.Context, _option: click.Parameter, file: Path | None) -> None:
@@ -196,11 +192,6 @@ def print_json(document: dict[str, Any]) -> None:
     click.echo(text)
 
 
-def terminal_width() -> int:
-    """Columns that a report may take: 80 where there is no terminal, 100 at most."""
-    return min(shutil.get_terminal_size((80, 24)).columns, 100)
-
-
 def print_findings(findings: tuple[Finding, ...], indent: str = "  ", *, err: bool = False) -> None:
     """Each with its code and level, wrapped, and its next step below; the same step once."""
     colours = {Level.BLOCK: "red", Level.WARN: "yellow", Level.INFO: None}
@@ -223,7 +214,7 @@ def wrapped(text: str, first: str, rest: str) -> list[str]:
     """The text in lines of the terminal's width; no word is broken: commands can be copied."""
     return textwrap.wrap(
         text,
-        max(40, terminal_width()),
+        max(40, console.terminal_width()),
         initial_indent=first,
         subsequent_indent=rest,
         break_long_words=False,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vfio_kit.cli.common import CONNECTED_TO, SNAPSHOT_OF
+from vfio_kit.cli.context import CONNECTED_TO, SNAPSHOT_OF
 from vfio_kit.errors import VfioKitError
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ import click
 from click.core import ParameterSource
 
 from vfio_kit.cli import completing, console
-from vfio_kit.cli.common import terminal_width
 from vfio_kit.cli.relay import Heard, Relayed
 from vfio_kit.cli.report import Report
 from vfio_kit.errors import UsageError
@@ -147,7 +146,7 @@ def request_of(ctx: click.Context, host: "RemoteHost") -> "Request":
         argv=(*argv, "--", *arguments),
         files=files,
         terminals=(sys.stdout.isatty(), sys.stderr.isatty()),
-        columns=terminal_width(),
+        columns=console.terminal_width(),
         uri=host.uri,
         login=_login(host),
         live=console.is_live(),

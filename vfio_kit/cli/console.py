@@ -13,15 +13,27 @@ import codecs
 import contextlib
 import io
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import click
 
-if TYPE_CHECKING:
-    from vfio_kit.cli.live_line import LiveLine
-    from vfio_kit.cli.log_file import LogFile
+
+class Live(Protocol):
+    """The line that runs; see live_line."""
+
+    def clear(self) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class Log(Protocol):
+    """The file that gets what is said; see log_file."""
+
+    def add(self, level: str, text: str) -> None: ...
+
 
 _ASCII = "vfio_kit.ascii"
 _PLAIN = {
@@ -40,8 +52,8 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 
 codecs.register_error(_ASCII, _plain)
 
-_log: "LogFile | None" = None
-_live: "LiveLine | None" = None
+_log: Log | None = None
+_live: Live | None = None
 
 
 # The streams.
@@ -81,6 +93,11 @@ def is_live(stream: TextIO | None = None) -> bool:
 
 def _is_terminal(stream: TextIO) -> bool:
     return not stream.closed and stream.isatty()
+
+
+def terminal_width() -> int:
+    """Columns that a report may take: 80 where there is no terminal, 100 at most."""
+    return min(shutil.get_terminal_size((80, 24)).columns, 100)
 
 
 def fitting(text: str) -> str:
@@ -203,7 +220,7 @@ def _uncolored(text: str) -> str:
 # What runs, and what is written down of it; see live_line and log_file.
 
 
-def set_live(live: "LiveLine") -> None:
+def set_live(live: Live) -> None:
     """The line that runs, from the first one on."""
     global _live
     _live = live
@@ -221,7 +238,7 @@ def end() -> None:
         _live.end()
 
 
-def set_log(log: "LogFile | None") -> None:
+def set_log(log: Log | None) -> None:
     """The file that gets what is said; None: there is none."""
     global _log
     _log = log

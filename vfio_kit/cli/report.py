@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vfio_kit.cli import console
-from vfio_kit.cli.common import terminal_width
 
 if TYPE_CHECKING:
     from vfio_kit.cli.live_line import Running, Shown
@@ -141,7 +140,7 @@ class Report:
         """It is done: how long it took, and what took longest; bars: of all steps, for people."""
         self.idle()
         shown = bars and len(self.steps) > 1 and console.is_live()
-        for line in timeline(self.steps, terminal_width()) if shown else ():
+        for line in timeline(self.steps, console.terminal_width()) if shown else ():
             console.say(console.without_control(line))
         console.step(what, self.total())
         words = "" if shown else longest(self.steps, self.total())

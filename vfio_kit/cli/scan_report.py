@@ -2,7 +2,8 @@
 
 import click
 
-from vfio_kit.cli.common import print_findings, terminal_width, wrapped
+from vfio_kit.cli import console
+from vfio_kit.cli.common import print_findings, wrapped
 from vfio_kit.knowledge.pci_classes import class_name
 from vfio_kit.model import Finding, GpuReport, Host, Level, PciDevice, Verdict
 
@@ -53,7 +54,7 @@ def _print_table(reports: tuple[GpuReport, ...]) -> None:
     rows = [_row(report) for report in reports]
     widths = [max(map(len, column)) for column in zip(_HEADS, *rows, strict=True)]
     # The name gives way where the line would be too long.
-    spare = terminal_width() - sum(widths) - 2 * (len(widths) - 1)
+    spare = console.terminal_width() - sum(widths) - 2 * (len(widths) - 1)
     widths[_NAME] = max(len(_HEADS[_NAME]), 12, widths[_NAME] + min(0, spare))
     click.secho(_line(_HEADS, widths), bold=True)
     for report, row in zip(reports, rows, strict=True):
