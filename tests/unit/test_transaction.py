@@ -393,6 +393,18 @@ def kinds(plan: UpPlan) -> list[StepKind]:
     return [step.kind for step in plan.steps]
 
 
+def test_files_on_what_is_not_mounted_are_not_taken_for_gone(vm: VmFolder) -> None:
+    """As after a power cut: the host is up again, and the disk of its images is not."""
+    mount = vm.path.parents[1] / "images"
+    mount.mkdir()
+    vm.begin(StepKind.DISK, {"files": [f"{mount}/vm.qcow2"], "mounts": ["/", str(mount)]})
+    with pytest.raises(HostError) as caught:
+        take_down(vm, Progress())
+    assert f"no file system is mounted at {mount}, where {mount}/vm.qcow2" in caught.value.message
+    assert "mount it, and repeat" in caught.value.hint
+    assert steps(vm) == [StepKind.DISK]
+
+
 def test_every_step_is_done_in_order_and_written_down(work: Work, tmp_path: Path) -> None:
     progress = Progress()
     bring_up(work, progress)
@@ -413,6 +425,9 @@ def test_every_step_is_done_in_order_and_written_down(work: Work, tmp_path: Path
     assert known == f"vm {work.host_key.public}\n"
     assert work.client_public == f"{public_of(work.folder.identity)} vfio-kit@vm"
     assert work.folder.domain_xml.read_text() == "<domain/>"
+    (disk,) = (entry for entry in work.folder.outstanding() if entry.step == StepKind.DISK)
+    (mount,) = disk.data["mounts"]
+    assert Path(mount).is_mount() and tmp_path.is_relative_to(mount)
 
 
 def test_each_step_is_told_of_when_it_begins_and_when_it_is_done(work: Work) -> None:

@@ -34,6 +34,12 @@ def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
         raise cannot("write", path, error) from None
 
 
+def mount_of(path: Path) -> Path:
+    """Where the file system is mounted that has the file, or would have it."""
+    folder = path.parent.resolve()
+    return next(place for place in (folder, *folder.parents) if place.is_mount())
+
+
 def target_of(path: Path) -> Path:
     """Where a file stands that is to be written by the name `path`, which may be a link to it.
 

@@ -6,6 +6,7 @@ undo     puts it back; works also where `do` never ran or broke off in the middl
 """
 
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from vfio_kit.apply import drivers, hugepages, service
 from vfio_kit.apply.boot import boot_id
 from vfio_kit.apply.bounded import Hung
 from vfio_kit.apply.claims import added_hugepages, claims_of
-from vfio_kit.apply.files import remove, write_file
+from vfio_kit.apply.files import mount_of, remove, write_file
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.images import create_overlay, write_seed
 from vfio_kit.apply.journal import VmFolder
@@ -70,10 +71,19 @@ def _new_files(*paths: str | None) -> Data:
                 f"{path} exists already, and vfio-kit did not make it for this VM",
                 "choose another name, or move that file away",
             )
-    return {"files": files}
+    return {"files": files, "mounts": sorted({str(mount_of(Path(path))) for path in files})}
 
 
 def _remove_files(_connect: Connect, data: Data) -> None:
+    """HostError where they may be on what is not mounted now: they are not gone, and not seen."""
+    missing = [mount for mount in data.get("mounts", ()) if not os.path.ismount(mount)]
+    if missing:
+        raise HostError(
+            f"no file system is mounted at {', '.join(missing)}, where {', '.join(data['files'])} "
+            "were written",
+            "mount it, and repeat; where it has gone for good, an empty one will do: "
+            f"mount -t tmpfs none {shlex.quote(missing[0])}",
+        )
     for path in data["files"]:
         remove(Path(path))
 
