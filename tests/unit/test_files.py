@@ -1,6 +1,7 @@
 """Files: whole or not at all, for their owner from the first moment, and where QEMU reads them."""
 
 import os
+import pwd
 import re
 import stat
 import tempfile
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 from vfio_kit.apply.files import (
+    give_back_owners,
     make_folder,
+    owners_of,
     remove,
     require_reachable,
     require_space,
@@ -69,6 +72,21 @@ def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(HostError) as caught:
         make_folder(tmp_path / "a" / "b")
     assert f"cannot make the folder {tmp_path / 'a' / 'b'}" in caught.value.message
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives a file to others")
+def test_what_qemus_user_still_has_is_given_back(tmp_path: Path) -> None:
+    """As after a power cut, in which libvirt did not give back the kernel of a VM that ran."""
+    kernel, initrd = tmp_path / "vmlinuz", tmp_path / "initrd"
+    for path in (kernel, initrd):
+        path.touch()
+    owners = owners_of([str(kernel), str(initrd), f"{tmp_path}/none"])
+    nobody, daemon = (pwd.getpwnam(name).pw_uid for name in ("nobody", "daemon"))
+    os.chown(kernel, nobody, nobody)
+    os.chown(initrd, daemon, daemon)  # somebody else's by now
+    give_back_owners({**owners, f"{tmp_path}/gone": [0, 0]}, users=("nobody",))
+    assert [path.stat().st_uid for path in (kernel, initrd)] == [os.geteuid(), daemon]
+    assert kernel.stat().st_gid == owners[str(kernel)][1]
 
 
 def test_removing_may_be_repeated(tmp_path: Path) -> None:

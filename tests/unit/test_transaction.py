@@ -527,6 +527,7 @@ def test_what_undoing_a_start_needs_is_known_before_it(work: Work) -> None:
         "drivers": {NOBODY: None},
         "ids": {NOBODY: None},
         "boot": boot_id(),
+        "owners": {},
     }
 
 

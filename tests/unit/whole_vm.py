@@ -82,7 +82,7 @@ def step(folder: VmFolder, kind: StepKind, **data: Any) -> None:
 
 def started(folder: VmFolder, boot: str | None = None) -> None:
     """The start, on this boot or another."""
-    data = start_data("vm", UUID, [NOBODY])
+    data = start_data("vm", UUID, [NOBODY], [])
     step(folder, StepKind.START, **{**data, "boot": boot or boot_id()})
 
 

@@ -2,12 +2,18 @@
 
 import errno
 import os
+import pwd
 import shlex
 import shutil
 import stat
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from vfio_kit.errors import HostError, UsageError
+
+_QEMU_USERS = ("libvirt-qemu", "qemu")
+"""To whom libvirt gives what a VM is started from: Debian and Ubuntu; Fedora and its kin."""
 
 
 def write_file(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -38,6 +44,39 @@ def mount_of(path: Path) -> Path:
     """Where the file system is mounted that has the file, or would have it."""
     folder = path.parent.resolve()
     return next(place for place in (folder, *folder.parents) if place.is_mount())
+
+
+def owners_of(paths: Iterable[str]) -> dict[str, list[int]]:
+    """User and group of each file that is there."""
+    found = {}
+    for path in paths:
+        with suppress(OSError):  # what is missing, whoever opens it says
+            seen = Path(path).stat()
+            found[path] = [seen.st_uid, seen.st_gid]
+    return found
+
+
+def give_back_owners(owners: Mapping[str, list[int]], users: tuple[str, ...] = _QEMU_USERS) -> None:
+    """Each file that one of these users has now to whom it belonged, by `owners_of`.
+
+    Raises HostError for one that cannot be given back; one that is gone has no owner.
+    """
+    for path, (user, group) in owners.items():
+        try:
+            seen = Path(path).stat()
+            if (seen.st_uid, seen.st_gid) != (user, group) and _name_of(seen.st_uid) in users:
+                os.chown(path, user, group)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise cannot("give back", Path(path), error) from None
+
+
+def _name_of(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return ""
 
 
 def target_of(path: Path) -> Path:

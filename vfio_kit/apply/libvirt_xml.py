@@ -21,6 +21,12 @@ def io_thread_cpus(domain: str) -> frozenset[int]:
     return frozenset() if pin is None else cpus_of(pin.get("cpuset", ""))
 
 
+def boot_files(domain: str) -> tuple[str, ...]:
+    """The kernel and the initrd that a domain is started with; none where firmware boots it."""
+    found = (fromstring(domain).findtext(f"./os/{name}") for name in ("kernel", "initrd"))
+    return tuple(path for path in found if path)
+
+
 def gives_addresses(network: str) -> bool:
     """Whether a network has a DHCP server."""
     return fromstring(network).find("./ip/dhcp") is not None

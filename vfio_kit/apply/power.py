@@ -16,6 +16,7 @@ from vfio_kit.apply.command import ask
 from vfio_kit.apply.facts import vm_facts
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.journal import VmFolder, VmRecord
+from vfio_kit.apply.libvirt_xml import boot_files
 from vfio_kit.apply.locks import Said, host_lock
 from vfio_kit.apply.steps import hugepages_data, naming_drivers, start_data
 from vfio_kit.apply.transaction import UNDOING, UNDONE, Begins, Progress, undo, untold
@@ -226,7 +227,8 @@ def _take_hugepages(folder: VmFolder, record: VmRecord, progress: Progress, begi
 def _start(folder: VmFolder, record: VmRecord, hypervisor: Hypervisor, progress: Progress) -> None:
     begin = time.monotonic()
     addresses = [str(device.address) for device in record.devices]
-    data = start_data(record.name, record.uuid, addresses)
+    files = boot_files(folder.domain_xml.read_text()) if folder.domain_xml.exists() else ()
+    data = start_data(record.name, record.uuid, addresses, files)
     folder.begin(StepKind.START, data)
     with naming_drivers(data):
         hypervisor.start(record.name, record.memory_mib)

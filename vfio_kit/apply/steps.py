@@ -17,7 +17,7 @@ from vfio_kit.apply import drivers, hugepages, service
 from vfio_kit.apply.boot import boot_id
 from vfio_kit.apply.bounded import Hung
 from vfio_kit.apply.claims import added_hugepages, claims_of
-from vfio_kit.apply.files import mount_of, remove, write_file
+from vfio_kit.apply.files import give_back_owners, mount_of, owners_of, remove, write_file
 from vfio_kit.apply.hypervisor import Hypervisor
 from vfio_kit.apply.images import create_overlay, write_seed
 from vfio_kit.apply.journal import VmFolder
@@ -161,8 +161,12 @@ def _undefine(connect: Connect, data: Data) -> None:
         hypervisor.undefine(data["domain"])
 
 
-def start_data(name: str, uuid: str, addresses: Iterable[str]) -> Data:
-    """What undoing a start needs: the functions that will move, with the drivers they have now."""
+def start_data(name: str, uuid: str, addresses: Iterable[str], boot_files: Iterable[str]) -> Data:
+    """What undoing a start needs: the functions that will move, with the drivers they have now.
+
+    boot_files: the guest's kernel and initrd, if any, which libvirt gives to QEMU's user for as
+    long as the VM runs, and which nobody gives back when the host dies before.
+    """
     functions = tuple(addresses)
     return {
         "domain": name,
@@ -170,12 +174,15 @@ def start_data(name: str, uuid: str, addresses: Iterable[str]) -> Data:
         "drivers": {address: drivers.driver_of(address) for address in functions},
         "ids": {address: drivers.ids_of(address) for address in functions},
         "boot": boot_id(),
+        "owners": owners_of(boot_files),
     }
 
 
 def _prepare_start(work: Work) -> Data:
     domain = work.plan.domain
-    return start_data(domain.name, domain.uuid, (str(d.address) for d in work.plan.devices))
+    boot_files = [path for path in (domain.boot.kernel, domain.boot.initrd) if path]
+    addresses = (str(device.address) for device in work.plan.devices)
+    return start_data(domain.name, domain.uuid, addresses, boot_files)
 
 
 @contextmanager
@@ -206,6 +213,7 @@ def _stop(connect: Connect, data: Data) -> None:
         with naming_drivers(data):
             hypervisor.destroy(data["domain"])
     if data["boot"] != boot_id():
+        give_back_owners(data.get("owners", {}))
         return  # the kernel has bound its drivers anew since
     taken = hypervisor.passed_through()
     wrong = [
