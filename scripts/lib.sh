@@ -19,7 +19,8 @@ die() { say "FAILED: $*"; exit 1; }
 
 # Debian packages: for libvirt-python and the checks here; the virtual host names its own.
 SYSTEM_PACKAGES=(python3 python3-venv python3-dev gcc pkg-config libvirt-dev libvirt-clients
-  libxml2-utils qemu-utils shellcheck openssh-client gnupg gpgv cron systemd zsh fish man-db mandoc)
+  libxml2-utils qemu-utils xorriso shellcheck openssh-client gnupg gpgv git sudo cron systemd zsh fish
+  man-db mandoc)
 
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
