@@ -379,6 +379,16 @@ def test_what_is_chosen(
             "no driver can be chosen for 0000:02:00.0 (1002:73bf): not a GPU of NVIDIA's",
             "name it, as in --driver 470, or --driver none",
         ),
+        # Another maker's: whether the driver is the default, named, or to be chosen.
+        *(
+            (
+                ((0x1002, 0x73BF),),
+                wish,
+                "NVIDIA's drivers drive no card of another maker: 0000:01:00.0 (1002:73bf)",
+                "take --driver none, and install in the guest what drives it",
+            )
+            for wish in ({}, {"driver": "580"}, {"driver": "auto"})
+        ),
         # A package that would undo the choice.
         (
             (M4000,),
@@ -404,16 +414,20 @@ def test_a_refusal_says_who_says_so() -> None:
     ]
 
 
-@pytest.mark.parametrize("unknown", [NOBODY, (0x1002, 0x73BF)])
-def test_a_card_that_nobody_knows_gets_what_is_asked_for_and_a_warning(
-    unknown: int | tuple[int, int],
-) -> None:
-    choice = chosen(unknown)
+def test_a_card_that_nobody_knows_gets_what_is_asked_for_and_a_warning() -> None:
+    choice = chosen(NOBODY)
     assert (choice.software.driver, choice.software.cuda) == ("470", "11.4")
     assert choice.software.capabilities == ()
     (found,) = choice.findings
     assert (found.code, found.level, found.device) == ("VK601", Level.WARN, at("01:00.0"))
     assert "whether driver 470 drives 0000:01:00.0 (" in found.message
+
+
+def test_another_makers_card_may_go_beside_one_of_nvidias_or_without_a_driver() -> None:
+    radeon = (0x1002, 0x73BF)
+    (found,) = chosen(K80, radeon).findings
+    assert (found.code, found.device) == ("VK601", at("02:00.0"))
+    assert chosen(radeon, driver="none").findings == ()
 
 
 def test_a_virtual_function_is_no_card_that_is_known() -> None:

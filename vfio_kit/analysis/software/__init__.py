@@ -11,7 +11,7 @@ from vfio_kit.analysis.software.nouns import No, capabilities
 from vfio_kit.analysis.software.nouns import Wanted as Wanted
 from vfio_kit.analysis.software.nouns import card_of as card_of
 from vfio_kit.analysis.software.nouns import card_with as card_with
-from vfio_kit.analysis.software.refusal import refusal, require_common_branch
+from vfio_kit.analysis.software.refusal import refusal, require_common_branch, require_nvidia
 from vfio_kit.analysis.software.rows import driver_nos, rows, toolkit
 from vfio_kit.errors import Refused, UsageError
 from vfio_kit.knowledge.findings import finding
@@ -38,6 +38,7 @@ def choose(wanted: Wanted, cards: tuple[Card, ...]) -> Choice:
     name = wanted.driver or DEFAULT_DRIVER
     if name == NO_DRIVER:
         return Choice(_software(wanted, None, None, cards))
+    require_nvidia(cards)
     require_common_branch(cards)
     if name == AUTO:
         driver, cuda = _newest(wanted, cards)

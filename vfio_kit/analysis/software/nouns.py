@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from vfio_kit.analysis.advice.chips import short_name
 from vfio_kit.analysis.advice.compatibility import advise, advise_capability
 from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES
+from vfio_kit.knowledge.gpus import NVIDIA
 from vfio_kit.model import Finding, PciAddress, PciDevice
 from vfio_kit.model.advice import Advice, UnknownGpu
 from vfio_kit.model.vm import CudaWay, Software
@@ -32,6 +33,8 @@ class Card:
     """As it is called in a message: 0000:01:00.0 (Quadro M4000)."""
     address: PciAddress | None
     known: Advice | UnknownGpu
+    nvidia: bool = True
+    """A card of NVIDIA's, known or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ def card_of(device: PciDevice) -> Card:
     if device.physical_function is not None:
         known = UnknownGpu(device.ids, name, "a virtual function takes the drivers of vGPU")
     called = short_name(name) if name else device.ids
-    return Card(f"{device.address} ({called})", device.address, known)
+    label = f"{device.address} ({called})"
+    return Card(label, device.address, known, nvidia=device.vendor_id == NVIDIA)
 
 
 def card_with(capability: str) -> Card:

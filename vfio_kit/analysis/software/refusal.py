@@ -18,6 +18,15 @@ def refusal(what: str, nos: list[No], wanted: Wanted, cards: tuple[Card, ...]) -
     return Refused(f"{what}: {reasons}" if what else reasons, "\n".join(hints))
 
 
+def require_nvidia(cards: tuple[Card, ...]) -> None:
+    """Raises Refused where there are cards, and none is NVIDIA's: no driver here drives them."""
+    if cards and not any(card.nvidia for card in cards):
+        raise Refused(
+            f"NVIDIA's drivers drive no card of another maker: {', '.join(c.label for c in cards)}",
+            f"take --driver {NO_DRIVER}, and install in the guest what drives it",
+        )
+
+
 def require_common_branch(cards: tuple[Card, ...]) -> None:
     """Raises Refused where no branch drives all of the cards, and says which wants what."""
     known = [card.known for card in cards if isinstance(card.known, Advice)]

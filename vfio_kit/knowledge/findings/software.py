@@ -17,8 +17,9 @@ UNKNOWN_CARD = FindingKind(
     "no table has the card: its driver is not checked",
     story="""
     Which driver branches drive a GPU, and which CUDA compiles for it, follows from its chip. For
-    this card no chip is known: it is not NVIDIA's, no list of names has its id, the name begins
-    with no codename, or it is a virtual function, which takes the drivers of vGPU.
+    this card no chip is known: no list of names has its id, the name begins with no codename, it is
+    a virtual function, which takes the drivers of vGPU, or it is not NVIDIA's, and stands beside
+    one that is. Alone it is refused, unless the driver is `none`.
 
     The driver that the spec names is installed all the same, 470 where it names none. It may not
     drive the card: then the module does not find a device, and `nvidia-smi` fails in the guest.
@@ -26,7 +27,7 @@ UNKNOWN_CARD = FindingKind(
     """,
     remedy=(
         """See what is known about the card, by its address on this host:
-        $ vfio-kit advise ADDR""",
+        $ vfio-kit advise --gpu ADDR""",
         """A card that is newer than the list of names: update the list, which is in pci.ids and
         the hwdb of udev, and scan again:
         $ sudo update-pciids""",
