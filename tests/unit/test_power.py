@@ -155,6 +155,15 @@ def test_without_a_copy_of_the_domain_it_says_so(vm: VmFolder, libvirt: Hypervis
         start(vm, libvirt)
 
 
+@pytest.mark.parametrize("data", [b"", b"<domain", b"\xff"])
+def test_a_damaged_copy_of_the_domain_stops_no_start(
+    vm: VmFolder, libvirt: Hypervisor, data: bytes
+) -> None:
+    off(vm, libvirt)
+    vm.domain_xml.write_bytes(data)
+    assert start(vm, libvirt) == ["started vm"]
+
+
 def test_another_domain_of_that_name_is_left_alone(vm: VmFolder, libvirt: Hypervisor) -> None:
     off(vm, libvirt)
     forget(libvirt)

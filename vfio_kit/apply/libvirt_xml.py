@@ -1,6 +1,6 @@
 """What libvirt's XML says: of a domain its devices and pins, of a network whether it has DHCP."""
 
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import ParseError, fromstring
 
 from vfio_kit.model import PciAddress
 
@@ -22,8 +22,14 @@ def io_thread_cpus(domain: str) -> frozenset[int]:
 
 
 def boot_files(domain: str) -> tuple[str, ...]:
-    """The kernel and the initrd that a domain is started with; none where firmware boots it."""
-    found = (fromstring(domain).findtext(f"./os/{name}") for name in ("kernel", "initrd"))
+    """The kernel and the initrd that a domain is started with; none where firmware boots it.
+
+    Raises ValueError for what is no XML.
+    """
+    try:
+        found = [fromstring(domain).findtext(f"./os/{name}") for name in ("kernel", "initrd")]
+    except ParseError as error:
+        raise ValueError(f"no XML: {error}") from None
     return tuple(path for path in found if path)
 
 

@@ -227,11 +227,18 @@ def _take_hugepages(folder: VmFolder, record: VmRecord, progress: Progress, begi
 def _start(folder: VmFolder, record: VmRecord, hypervisor: Hypervisor, progress: Progress) -> None:
     begin = time.monotonic()
     addresses = [str(device.address) for device in record.devices]
-    files = boot_files(folder.domain_xml.read_text()) if folder.domain_xml.exists() else ()
-    data = start_data(record.name, record.uuid, addresses, files)
+    data = start_data(record.name, record.uuid, addresses, _boot_files(folder))
     folder.begin(StepKind.START, data)
     with naming_drivers(data):
         hypervisor.start(record.name, record.memory_mib)
     folder.done(StepKind.START)
     progress(f"started {record.name}", time.monotonic() - begin)
     service.activate(record.name)
+
+
+def _boot_files(folder: VmFolder) -> tuple[str, ...]:
+    """As the copy of the domain has them; none where it is damaged: libvirt has the domain."""
+    try:
+        return boot_files(folder.domain_xml.read_text())
+    except (OSError, ValueError):
+        return ()
