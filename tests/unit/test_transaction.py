@@ -403,6 +403,9 @@ def test_files_on_what_is_not_mounted_are_not_taken_for_gone(vm: VmFolder) -> No
     assert f"no file system is mounted at {mount}, where {mount}/vm.qcow2" in caught.value.message
     assert "mount it, and repeat" in caught.value.hint
     assert steps(vm) == [StepKind.DISK]
+    (mount / "vm.qcow2").touch()  # they were moved, and are there
+    take_down(vm, Progress())
+    assert (list(mount.iterdir()), steps(vm)) == ([], [])
 
 
 def test_every_step_is_done_in_order_and_written_down(work: Work, tmp_path: Path) -> None:

@@ -76,13 +76,14 @@ def _new_files(*paths: str | None) -> Data:
 
 def _remove_files(_connect: Connect, data: Data) -> None:
     """HostError where they may be on what is not mounted now: they are not gone, and not seen."""
-    missing = [mount for mount in data.get("mounts", ()) if not os.path.ismount(mount)]
-    if missing:
+    unmounted = [mount for mount in data.get("mounts", ()) if not os.path.ismount(mount)]
+    if unmounted and not all(os.path.lexists(path) for path in data["files"]):
+        place = shlex.quote(unmounted[0])
         raise HostError(
-            f"no file system is mounted at {', '.join(missing)}, where {', '.join(data['files'])} "
-            "were written",
-            "mount it, and repeat; where it has gone for good, an empty one will do: "
-            f"mount -t tmpfs none {shlex.quote(missing[0])}",
+            f"no file system is mounted at {', '.join(unmounted)}, where "
+            f"{', '.join(data['files'])} were written",
+            "mount it, and repeat; where it has gone for good, and the folder is empty, an empty "
+            f"one will do: mount -t tmpfs none {place}; repeat; umount {place}",
         )
     for path in data["files"]:
         remove(Path(path))
