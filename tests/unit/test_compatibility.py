@@ -10,9 +10,10 @@ from vfio_kit.analysis.advice.compatibility import advise, advise_capability
 from vfio_kit.host.names import name_lookup
 from vfio_kit.knowledge.branches import BRANCHES, Branch
 from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES
-from vfio_kit.knowledge.gpus import BOARDS, FAMILIES, NVIDIA, Board, GpuFamily
+from vfio_kit.knowledge.gpus import BOARDS, FAMILIES, Board, GpuFamily
 from vfio_kit.knowledge.guests import GUESTS
 from vfio_kit.knowledge.ollama import LATEST, OLLAMA, OLLAMA_FORKS, OllamaRow
+from vfio_kit.knowledge.pci_vendors import NVIDIA
 from vfio_kit.knowledge.provisioning import DRIVER_ROWS
 from vfio_kit.model.advice import Advice, Drivable, UnknownGpu, Version, Way
 

@@ -234,6 +234,13 @@ def test_gpus_of_one_group_go_to_one_guest_together(machines: Machines) -> None:
     assert planned.exit_code == 0 and "block" not in planned.stdout
 
 
+def test_a_card_of_another_maker_is_planned_without_a_driver(machines: Machines) -> None:
+    root = machines("amd-navi-own-switch")
+    said = run("scan", "--root", root).stdout.splitlines()[-1]
+    assert said.startswith("next: vfio-kit plan --gpu ") and " --driver none " in said
+    assert run(*said.removeprefix("next: vfio-kit ").split()).exit_code == 0
+
+
 def test_the_next_command_names_the_snapshot(tree: Tree, tmp_path: Path) -> None:
     packed = tmp_path / "my snapshot.tar.gz"
     run("snapshot", "--root", tree(m4000_isolated()), "-o", packed)

@@ -28,8 +28,9 @@ from vfio_kit.analysis.software.rows import toolkits
 from vfio_kit.assets import asset_dir
 from vfio_kit.errors import Refused, UsageError
 from vfio_kit.knowledge.branches import BRANCHES
-from vfio_kit.knowledge.gpus import BOARDS, FAMILIES, NVIDIA
+from vfio_kit.knowledge.gpus import BOARDS, FAMILIES
 from vfio_kit.knowledge.guests import GUESTS
+from vfio_kit.knowledge.pci_vendors import NVIDIA
 from vfio_kit.knowledge.provisioning import (
     CUDA_ROWS,
     CUDAS,

@@ -19,7 +19,7 @@ from vfio_kit.cli.common import (
     source_words,
 )
 from vfio_kit.errors import HostError, UsageError
-from vfio_kit.knowledge.gpus import NVIDIA
+from vfio_kit.knowledge.pci_vendors import NVIDIA
 from vfio_kit.model import PciAddress, PciDevice
 from vfio_kit.model.advice import Advice, UnknownGpu
 

@@ -5,6 +5,7 @@ import click
 from vfio_kit.cli import console
 from vfio_kit.cli.common import print_findings, wrapped
 from vfio_kit.knowledge.pci_classes import class_name
+from vfio_kit.knowledge.pci_vendors import NVIDIA
 from vfio_kit.model import Finding, GpuReport, Host, Level, PciDevice, Verdict
 
 COLOURS = {
@@ -126,7 +127,9 @@ def _print_summary(
     if able and (len(able) == len(reports) or not together):
         going = able if together else able[:1]
         gpus = " ".join(f"--gpu {report.gpu.address}" for report in going)
-        click.echo(f"next: vfio-kit plan {gpus}{source}")
+        # A guest's driver is NVIDIA's, unless it is told to have none.
+        driver = "" if any(r.gpu.vendor_id == NVIDIA for r in going) else " --driver none"
+        click.echo(f"next: vfio-kit plan {gpus}{driver}{source}")
         return
     codes = dict.fromkeys(
         found.code

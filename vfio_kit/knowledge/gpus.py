@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from vfio_kit.model.advice import OpenModules, Version
 
-NVIDIA = 0x10DE
-
 _MATRIX = (
     "https://docs.nvidia.com/datacenter/tesla/drivers/"
     "cuda-toolkit-driver-and-architecture-matrix.html"

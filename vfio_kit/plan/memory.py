@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from vfio_kit.knowledge.findings import MEMORY_UNKNOWN, finding
-from vfio_kit.knowledge.gpus import NVIDIA
 from vfio_kit.knowledge.guest_memory import CARD_MEMORY, LEAST_MIB
+from vfio_kit.knowledge.pci_vendors import NVIDIA
 from vfio_kit.model import Finding, PciDevice
 
 

@@ -7,7 +7,6 @@ from vfio_kit.knowledge.gpus import (
     BOARDS,
     FAMILIES,
     NOUVEAU_SOURCE,
-    NVIDIA,
     OPEN_MODULES_SOURCE,
     OPEN_ONLY_SOURCE,
     Board,
@@ -21,6 +20,7 @@ from vfio_kit.knowledge.ollama import (
     OLLAMA_FORKS,
     OllamaRow,
 )
+from vfio_kit.knowledge.pci_vendors import NVIDIA
 from vfio_kit.knowledge.provisioning import DEFAULT_DRIVER, DRIVER_ROWS, DriverRow
 from vfio_kit.model.advice import (
     Advice,

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from vfio_kit.errors import UsageError
-from vfio_kit.knowledge.gpus import NVIDIA
+from vfio_kit.knowledge.pci_vendors import NVIDIA
 from vfio_kit.model import PciAddress
 from vfio_kit.model.health import LinkHealth
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from vfio_kit.analysis.advice.chips import short_name
 from vfio_kit.analysis.advice.compatibility import advise, advise_capability
 from vfio_kit.knowledge.gpu_names import SHIPPED_NAMES
-from vfio_kit.knowledge.gpus import NVIDIA
+from vfio_kit.knowledge.pci_vendors import NVIDIA
 from vfio_kit.model import Finding, PciAddress, PciDevice
 from vfio_kit.model.advice import Advice, UnknownGpu
 from vfio_kit.model.vm import CudaWay, Software
