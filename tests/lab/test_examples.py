@@ -28,11 +28,12 @@ def test_the_service_writes_what_verify_finds_unconfined(gpuhost: LabHost) -> No
     try:
         # 3 is an answer, and no failure of the unit: no driver has the card here.
         gpuhost.run(f"systemctl start {SERVICE}", timeout=300)
-        shown = gpuhost.run(f"systemctl show -p Result -p ExecMainStatus {SERVICE}").stdout
-        assert set(shown.split()) == {"Result=success", "ExecMainStatus=3"}
+        # (systemd forgets the exit status itself with a unit that has ended well.)
+        assert gpuhost.run(f"systemctl show -p Result {SERVICE}").stdout == "Result=success\n"
         written = gpuhost.run(f"ls -A {TEXTFILES}; cat {TEXTFILES}/vfio-kit.prom").stdout
         assert written.startswith("vfio-kit.prom\n#")
         free = gpuhost.run("vfio-kit verify --local --prometheus -", check=False, timeout=300)
+        assert free.returncode == 3
         assert checks(written) == checks(free.stdout)
         assert checks(written).keys() >= {"pci", "module", "kernel-log"}
         gpuhost.run(f"systemctl start {TIMER} && systemctl is-active {TIMER}")
