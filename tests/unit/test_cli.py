@@ -220,7 +220,8 @@ def test_plan_takes_a_spec_and_options_over_it(
 
 def test_warnings_are_part_of_the_plan(tree: Callable[[Machine], Path]) -> None:
     root = tree(m4000_isolated())
-    arguments = ("plan", "--gpu", "00:02.0", "--accept-loss", "00:02.0", "--root", root)
+    place = ("--accept-loss", "00:02.0", "--root", root)
+    arguments = ("plan", "--gpu", "00:02.0", "--driver", "none", *place)
     assert "VK301 warn  accepted: 0000:00:02.0 is the display" in vfio_kit(*arguments).stdout
     findings = document(vfio_kit(*arguments, "--json"))["findings"]
     assert "VK301" in [finding["code"] for finding in findings]
@@ -229,7 +230,8 @@ def test_warnings_are_part_of_the_plan(tree: Callable[[Machine], Path]) -> None:
 def test_the_boot_display_goes_only_where_its_loss_is_accepted(
     tree: Callable[[Machine], Path],
 ) -> None:
-    arguments = ("plan", "--gpu", "00:02.0", "--root", tree(m4000_isolated()))
+    place = ("--root", tree(m4000_isolated()))
+    arguments = ("plan", "--gpu", "00:02.0", "--driver", "none", *place)
     result = vfio_kit(*arguments)
     assert result.exit_code == 3
     assert "--accept-loss 0000:00:02.0" in result.stderr

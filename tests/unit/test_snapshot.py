@@ -72,7 +72,10 @@ def packed(root: Path, file: Path) -> Path:
 def unpacked(data: bytes, folder: Path) -> Path:
     folder.mkdir()
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
-        archive.extractall(folder, filter="data")
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(folder, filter="data")
+        else:  # Debian 12's Python 3.11.2
+            archive.extractall(folder)
     return folder
 
 
