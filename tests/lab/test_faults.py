@@ -248,7 +248,7 @@ class TestRefusedByTheHost:
             (found,) = breaker.all_survive("plain", up, what="memory in pieces")
         assert found["status"] == 4
         said = " ".join(found["said"].split())  # lines are wrapped
-        assert re.search(r"only \d+ of 2560 missing hugepages of 2 MiB could be made free", said)
+        assert re.search(r"only \d+ of 2560 missing hugepages of 2M could be made free", said)
         assert re.search("hugepages=(0:)?2560", said)  # how to have them at boot
 
     def test_a_kernel_that_is_none(self, breaker: Breaker) -> None:
