@@ -1,20 +1,21 @@
 """Links of the manual lead somewhere. Those to other servers are asked by a scheduled workflow."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.docs.links import anchors_of, external_links, is_external, problem
-from tests.docs.pages import CHECKOUT, Place, manual, parse_page, read_page, slugify
+from tests.docs.pages import CHECKOUT, Page, Place, manual, parse_page, read_page, slugify
 
 PAGES = (*manual(), *map(read_page, sorted((CHECKOUT / "tests").rglob("README.md"))))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
-def test_every_link_within_the_repository_leads_somewhere(page: object) -> None:
+def test_every_link_within_the_repository_leads_somewhere(page: Page) -> None:
     found = {
         f"{place.page}:{place.line}: {place.text}: {why}"
-        for place in page.links  # type: ignore[attr-defined]
+        for place in page.links
         if (why := problem(place))
     }
     assert not found
@@ -29,11 +30,11 @@ def test_every_page_is_reached_from_the_site() -> None:
     Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
     nav = yaml.load((CHECKOUT / "mkdocs.yml").read_text("utf-8"), Loader)["nav"]
 
-    def pages(entry: object) -> list[str]:
+    def pages(entry: Any) -> list[str]:
         if isinstance(entry, str):
             return [entry]
         inner = entry.values() if isinstance(entry, dict) else entry
-        return [page for one in inner for page in pages(one)]  # type: ignore[attr-defined]
+        return [page for one in inner for page in pages(one)]
 
     there = {path.relative_to(CHECKOUT / "docs").as_posix() for path in _docs()}
     top = {"index.md", "changelog.md", "contributing.md", "security.md"}

@@ -50,6 +50,7 @@ def test_ways_are_taken_in_turns_and_the_first_round_does_not_count() -> None:
         done.append(name)
         return len(done)
 
+    # mypy does not infer the type of a lambda with a default.
     found = in_turns({name: lambda n=name: way(n) for name in "abc"}, 2)  # type: ignore[misc]
     assert "".join(done) == "abcbcacab"
     assert found == {"a": (6, 8), "b": (4, 9), "c": (5, 7)}

@@ -150,6 +150,7 @@ def test_the_plugin_says_it_in_the_codes_of_nagios(
 
 def unit(name: str) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(interpolation=None, delimiters="=")
+    # As configparser's manual has it; its type stubs take the attribute for a method.
     parser.optionxform = str  # type: ignore[assignment]
     parser.read(EXAMPLES / "systemd" / name)
     return parser
