@@ -2,14 +2,25 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from vfio_kit.errors import HypervisorError
 
 _Result = TypeVar("_Result")
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a command in good order: its main thread takes them, and no other."""
+
+
+@contextmanager
+def interrupts_held_back() -> Iterator[None]:
+    """What came meanwhile is raised at the end; a thread that is started in it gets none at all."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Hung(HypervisorError):
@@ -34,12 +45,9 @@ def bounded(what: str, seconds: float, call: Callable[[], _Result], hint: str = 
         finally:
             back.set()
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)  # the thread inherits it
-    try:
+    with interrupts_held_back():
         threading.Thread(target=run, daemon=True).start()
         back.wait(seconds)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # raises what came meanwhile
     if not back.is_set():
         raise Hung(f"{what} has not ended within {seconds:.0f} s", hint)
     if errors:

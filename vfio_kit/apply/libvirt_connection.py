@@ -5,14 +5,13 @@ end; so may questions, where libvirtd does. No call is waited for without end.
 """
 
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from vfio_kit.apply.bounded import INTERRUPTS, Hung, bounded
+from vfio_kit.apply.bounded import Hung, bounded, interrupts_held_back
 from vfio_kit.errors import HypervisorError
 
 try:
@@ -121,11 +120,8 @@ def wake(uri: str = URI) -> None:
             connection.close()
 
     # As in `bounded`: signals are the main thread's, which would not notice those that come here.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-    try:
+    with interrupts_held_back():
         threading.Thread(target=knock, daemon=True).start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _hush() -> None:
